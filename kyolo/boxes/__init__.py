@@ -1,0 +1,15 @@
+"""Plain functions on boxes and anchor points."""
+
+from kyolo.boxes.anchor_points import make_anchor_points as make_anchor_points
+from kyolo.boxes.distances import boxes_to_distances as boxes_to_distances
+from kyolo.boxes.distances import distances_to_boxes as distances_to_boxes
+from kyolo.boxes.distances import expected_distances as expected_distances
+from kyolo.boxes.formats import box_area as box_area
+from kyolo.boxes.formats import clip_boxes as clip_boxes
+from kyolo.boxes.formats import cxcywh_to_xyxy as cxcywh_to_xyxy
+from kyolo.boxes.formats import xywh_to_xyxy as xywh_to_xyxy
+from kyolo.boxes.formats import xyxy_to_cxcywh as xyxy_to_cxcywh
+from kyolo.boxes.formats import xyxy_to_xywh as xyxy_to_xywh
+from kyolo.boxes.iou import ciou as ciou
+from kyolo.boxes.iou import iou as iou
+from kyolo.boxes.iou import siou as siou
