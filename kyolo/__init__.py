@@ -1,0 +1,52 @@
+"""YOLOv8-type object detection in TensorFlow and Keras. Names are imported at their first use (PEP 562)."""
+
+import importlib
+import typing
+
+if typing.TYPE_CHECKING:
+    from kyolo.config import Config as Config
+    from kyolo.config import ConfigError as ConfigError
+    from kyolo.config import load_config as load_config
+    from kyolo.config import save_config as save_config
+    from kyolo.errors import InputError as InputError
+    from kyolo.models import Detector as Detector
+    from kyolo.models import build_detector as build_detector
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Config": "kyolo.config",
+    "ConfigError": "kyolo.config",
+    "Detector": "kyolo.models",
+    "InputError": "kyolo.errors",
+    "build_detector": "kyolo.models",
+    "load_config": "kyolo.config",
+    "save_config": "kyolo.config",
+}
+_PACKAGES = (
+    "boxes",
+    "config",
+    "data",
+    "evaluation",
+    "export",
+    "layers",
+    "losses",
+    "models",
+    "report",
+    "training",
+    "weights",
+)
+
+__all__ = [*_HOMES, *_PACKAGES]
+
+
+def __getattr__(name: str) -> typing.Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in _PACKAGES:
+        return importlib.import_module(f"kyolo.{name}")
+    raise AttributeError(f"module 'kyolo' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,53 @@
+"""The configuration: frozen dataclasses, strict YAML files, dotted overrides and the errors that bad ones raise."""
+
+from kyolo.config.blocks import Block as Block
+from kyolo.config.errors import ConfigError as ConfigError
+from kyolo.config.files import apply_overrides as apply_overrides
+from kyolo.config.files import config_to_dict as config_to_dict
+from kyolo.config.files import load_config as load_config
+from kyolo.config.files import save_config as save_config
+from kyolo.config.schema import AttentionConfig as AttentionConfig
+from kyolo.config.schema import AugmentConfig as AugmentConfig
+from kyolo.config.schema import BackboneConfig as BackboneConfig
+from kyolo.config.schema import BoxLossConfig as BoxLossConfig
+from kyolo.config.schema import ClassificationLossConfig as ClassificationLossConfig
+from kyolo.config.schema import Config as Config
+from kyolo.config.schema import DataConfig as DataConfig
+from kyolo.config.schema import DFLConfig as DFLConfig
+from kyolo.config.schema import EMAConfig as EMAConfig
+from kyolo.config.schema import EvaluationConfig as EvaluationConfig
+from kyolo.config.schema import HeadConfig as HeadConfig
+from kyolo.config.schema import LossConfig as LossConfig
+from kyolo.config.schema import ModelConfig as ModelConfig
+from kyolo.config.schema import NeckConfig as NeckConfig
+from kyolo.config.schema import OptimizerConfig as OptimizerConfig
+from kyolo.config.schema import ScheduleConfig as ScheduleConfig
+from kyolo.config.schema import TrainConfig as TrainConfig
+from kyolo.config.schema import image_hw as image_hw
+
+__all__ = [
+    "AttentionConfig",
+    "AugmentConfig",
+    "BackboneConfig",
+    "Block",
+    "BoxLossConfig",
+    "ClassificationLossConfig",
+    "Config",
+    "ConfigError",
+    "DFLConfig",
+    "DataConfig",
+    "EMAConfig",
+    "EvaluationConfig",
+    "HeadConfig",
+    "LossConfig",
+    "ModelConfig",
+    "NeckConfig",
+    "OptimizerConfig",
+    "ScheduleConfig",
+    "TrainConfig",
+    "apply_overrides",
+    "config_to_dict",
+    "image_hw",
+    "load_config",
+    "save_config",
+]

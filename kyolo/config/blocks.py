@@ -1,0 +1,173 @@
+"""What every block of the configuration shares: typed, ranged, documented settings, checked when they are set."""
+
+import dataclasses
+import difflib
+import math
+import reprlib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+
+from kyolo.config.errors import ConfigError
+
+_TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+# Received values are quoted on one line of a bearable length, however large or deeply nested they are.
+_shortened = reprlib.Repr()
+_shortened.maxstring = _shortened.maxother = _shortened.maxlong = 60
+
+
+def setting(
+    default: typing.Any = dataclasses.MISSING,
+    *,
+    doc: str,
+    choices: tuple[str, ...] | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+) -> typing.Any:
+    """Declare one setting of a `Block`.
+
+    Args:
+        default: its value where the file says nothing; without one the setting must be given.
+        doc: one line: meaning, unit, and where the default comes from.
+        choices: the only texts allowed. For tuples, choices and limits hold for each item.
+        minimum: smallest number allowed.
+        maximum: largest number allowed.
+        above: numbers must be larger than this.
+        below: numbers must be smaller than this.
+    """
+    limits = {"minimum": minimum, "maximum": maximum, "above": above, "below": below}
+    return dataclasses.field(default=default, metadata={"doc": doc, "choices": choices, **limits})
+
+
+class Block:
+    """Base of the frozen dataclasses: checks and converts every field, from YAML and from Python alike.
+
+    Lists become tuples, whole numbers become floats where a float is meant, and mappings become blocks. Everything
+    else that does not fit its annotation, choices or limits raises `ConfigError`.
+    """
+
+    def __post_init__(self) -> None:
+        hints = typing.get_type_hints(type(self))
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            try:
+                value = _convert(getattr(self, field.name), hints[field.name], field.metadata)
+            except ConfigError as error:
+                raise error.under(field.name) from None
+            object.__setattr__(self, field.name, value)
+        self.check()
+
+    def check(self) -> None:
+        """Check what no field can say alone; blocks with such rules override this."""
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping) -> typing.Self:
+        """Build the block from a mapping of its settings; unknown and missing keys raise `ConfigError`."""
+        fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+        names = [field.name for field in fields]
+        for key in mapping:
+            if key not in names:
+                raise ConfigError(shorten(key, quote=False), f"unknown key; expected {_one_of(names, key)}")
+        for field in fields:
+            needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+            if needed and field.name not in mapping:
+                raise ConfigError(field.name, f"missing; expected {_expected(str, field.metadata)}, received nothing")
+        return cls(**mapping)
+
+
+def shorten(value: object, *, quote: bool = True) -> str:
+    """Return `value` as text on one line, at most some 60 characters long; text is quoted unless told otherwise."""
+    if value is None:
+        return "null"
+    text = _shortened.repr(value)
+    return text[1:-1] if isinstance(value, str) and not quote else text
+
+
+def _convert(value: typing.Any, hint: typing.Any, rules: Mapping) -> typing.Any:
+    """Return `value` as the annotation `hint` wants it, or raise."""
+    if isinstance(hint, types.UnionType):
+        members = [member for member in typing.get_args(hint) if member is not types.NoneType]
+        if value is None and len(members) < len(typing.get_args(hint)):
+            return None
+        return _convert(value, members[isinstance(value, list | tuple) and len(members) > 1], rules)
+    if typing.get_origin(hint) is tuple:
+        return _convert_items(value, hint, rules)
+    if issubclass(hint, Block):
+        if isinstance(value, hint):
+            return value
+        if not isinstance(value, Mapping):
+            raise ConfigError("", f"expected a mapping of settings, received {shorten(value)}")
+        return hint.from_mapping(value)
+    return _convert_scalar(value, hint, rules)
+
+
+def _convert_items(value: typing.Any, hint: typing.Any, rules: Mapping) -> tuple:
+    item_hint, *others = typing.get_args(hint)
+    count = None if others == [Ellipsis] else 1 + len(others)
+    if not isinstance(value, list | tuple) or (count is not None and len(value) != count):
+        expected = "a list" if count is None else f"a list of {count}"
+        raise ConfigError("", f"expected {expected}, received {shorten(value)}")
+    items = []
+    for position, item in enumerate(value):
+        try:
+            items.append(_convert(item, item_hint, rules))
+        except ConfigError as error:
+            raise error.under(position) from None
+    return tuple(items)
+
+
+def _convert_scalar(value: typing.Any, kind: type, rules: Mapping) -> typing.Any:
+    if kind is float and type(value) is int and abs(value) < 1e300:
+        value = float(value)
+    problem = f"expected {_expected(kind, rules)}, received {shorten(value)}"
+    if type(value) is not kind or (kind is float and not math.isfinite(value)):
+        raise ConfigError("", problem + _hint(value, kind))
+    if kind is str:
+        if rules["choices"] is not None and value not in rules["choices"]:
+            raise ConfigError("", f"expected {_one_of(rules['choices'], value)}, received {shorten(value)}")
+        if not value or any("\ud800" <= character <= "\udfff" for character in value):
+            raise ConfigError("", f"expected text that is not empty and valid Unicode, received {shorten(value)}")
+    elif kind is not bool and not _is_within(value, rules):
+        raise ConfigError("", problem)
+    return value
+
+
+def _is_within(value: float, rules: Mapping) -> bool:
+    return not (
+        (rules["minimum"] is not None and value < rules["minimum"])
+        or (rules["maximum"] is not None and value > rules["maximum"])
+        or (rules["above"] is not None and value <= rules["above"])
+        or (rules["below"] is not None and value >= rules["below"])
+    )
+
+
+def _expected(kind: type, rules: Mapping) -> str:
+    if rules["choices"] is not None:
+        return _one_of(rules["choices"], None)
+    signs = {"minimum": ">=", "above": ">", "maximum": "<=", "below": "<"}
+    limits = [f"{sign} {rules[name]}" for name, sign in signs.items() if rules[name] is not None]
+    return " ".join([_TYPE_NAMES[kind], " and ".join(limits)]).strip()
+
+
+def _one_of(names: Iterable[str], received: object) -> str:
+    """List the names allowed; where one is near to what was received, ask whether that is meant."""
+    names = list(names)
+    near = difflib.get_close_matches(received[:60], names, n=1) if isinstance(received, str) else []
+    listed = names[0] if len(names) == 1 else "one of " + ", ".join(names)
+    return listed + (f" (did you mean {near[0]}?)" if near else "")
+
+
+def _hint(value: object, kind: type) -> str:
+    """Return how to write what was probably meant: YAML's scalars surprise."""
+    if kind is float and isinstance(value, str) and len(value) < 30:
+        try:
+            mantissa, _, exponent = f"{float(value):e}".partition("e")
+        except ValueError:
+            return ""
+        digits = mantissa.rstrip("0")
+        return f" (text, as YAML reads it: write {digits}{'0' * digits.endswith('.')}e{int(exponent)})"
+    if kind is str and isinstance(value, bool | int | float):
+        return " (put it in quotes)"
+    return ""

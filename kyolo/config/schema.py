@@ -1,0 +1,268 @@
+"""All settings, read from top to bottom: the blocks carry the names of the modules, in the order of the data's way.
+
+"Reference" below is the published YOLOv8 recipe. Each default is typed here and nowhere else.
+"""
+
+from dataclasses import dataclass, field
+
+from kyolo.config.blocks import Block, setting
+from kyolo.config.errors import ConfigError
+
+LEVELS = ("P2", "P3", "P4", "P5", "P6")
+
+
+@dataclass(frozen=True)
+class BackboneConfig(Block):
+    """The network that turns an image into feature maps."""
+
+    kind: str = setting("yolov8", choices=("yolov8",), doc="Family. Default: the reference's.")
+    size: str = setting(
+        "n",
+        choices=("n", "s", "m", "l", "x", "p"),
+        doc="Width and depth: n to x as published; p, ours, narrow for tests.",
+    )
+    weights: str | None = setting(
+        None, doc="KerasCV preset name or .weights.h5 file to start from. Default: from scratch."
+    )
+
+
+@dataclass(frozen=True)
+class AttentionConfig(Block):
+    """One attention module and its place."""
+
+    kind: str = setting(choices=("gam",), doc="Module: gam is the Global Attention Mechanism (arXiv 2112.05561).")
+    at: str = setting("sppf_in", choices=("sppf_in",), doc="Place: sppf_in is between the backbone and its SPPF.")
+    reduction: int = setting(4, minimum=1, doc="Divisor of the hidden channels. Default: the paper's rate.")
+    groups: int = setting(1, minimum=1, doc="Groups of the 7x7 convolutions. Default: 1, the paper's module.")
+    init: str = setting(
+        "identity",
+        choices=("identity", "paper"),
+        doc="Start: identity changes no output at step 0; paper is as published.",
+    )
+
+
+@dataclass(frozen=True)
+class NeckConfig(Block):
+    """The network that mixes the levels."""
+
+    kind: str = setting(
+        "pafpn", choices=("pafpn",), doc="Family: top-down, then bottom-up path. Default: the reference's."
+    )
+
+
+@dataclass(frozen=True)
+class HeadConfig(Block):
+    """The network that predicts boxes and classes at every level."""
+
+    reg_max: int = setting(
+        16, minimum=2, maximum=64, doc="Bins of a box side's distance, in strides. Default: reference."
+    )
+
+
+@dataclass(frozen=True)
+class BoxLossConfig(Block):
+    """The loss between predicted and target boxes."""
+
+    kind: str = setting("ciou", choices=("ciou", "siou"), doc="1 - this similarity of boxes. Default: the reference's.")
+    weight: float = setting(7.5, minimum=0, doc="Factor of this part in the sum. Default: the reference's gain.")
+
+
+@dataclass(frozen=True)
+class ClassificationLossConfig(Block):
+    """The loss of the class scores."""
+
+    kind: str = setting(
+        "bce", choices=("bce",), doc="Binary cross-entropy against soft targets. Default: the reference's."
+    )
+    weight: float = setting(0.5, minimum=0, doc="Factor of this part in the sum. Default: the reference's gain.")
+
+
+@dataclass(frozen=True)
+class DFLConfig(Block):
+    """The distribution focal loss of the box sides' bins."""
+
+    weight: float = setting(1.5, minimum=0, doc="Factor of this part in the sum. Default: the reference's gain.")
+
+
+@dataclass(frozen=True)
+class LossConfig(Block):
+    """The weighted sum that training makes small."""
+
+    box: BoxLossConfig = field(default_factory=BoxLossConfig)
+    classification: ClassificationLossConfig = field(default_factory=ClassificationLossConfig)
+    dfl: DFLConfig = field(default_factory=DFLConfig)
+
+
+@dataclass(frozen=True)
+class ModelConfig(Block):
+    """The detector and its loss."""
+
+    num_classes: int | None = setting(None, minimum=1, doc="Number of classes. Default: null, taken from the data.")
+    levels: tuple[str, ...] = setting(
+        ("P3", "P4", "P5"),
+        choices=LEVELS,
+        doc="Consecutive pyramid levels, stride 2**n, that predict. Default: reference.",
+    )
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    attention: tuple[AttentionConfig, ...] = setting((), doc="Attention modules. Default: none, as the reference.")
+    neck: NeckConfig = field(default_factory=NeckConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    weights: str | None = setting(None, doc="Run folder or .npz checkpoint whose weights are carried over by name.")
+
+    def check(self) -> None:
+        start = LEVELS.index(self.levels[0]) if self.levels else 0
+        if len(self.levels) < 2 or self.levels != LEVELS[start : start + len(self.levels)]:
+            expected = f"expected two or more consecutive levels of {', '.join(LEVELS)}"
+            raise ConfigError("levels", f"{expected}, received [{', '.join(self.levels)}]")
+
+
+@dataclass(frozen=True)
+class DataConfig(Block):
+    """The images, and how they enter the network."""
+
+    path: str | None = setting(None, doc="Folder of the data set (--data on the command line).")
+    class_names: tuple[str, ...] | None = setting(None, doc="Names in the order of the labels. Default: from the data.")
+    image_size: int | tuple[int, int] = setting(
+        640,
+        minimum=32,
+        maximum=8192,
+        doc="Side of the network's input, or [height, width], in pixels. Default: reference.",
+    )
+    fit: str = setting(
+        "letterbox", choices=("letterbox", "stretch"), doc="How images get that size: keeping their shape, or not."
+    )
+    cache: str | None = setting(
+        "memory", choices=("memory", "disk"), doc="Where decoded images are kept; null: nowhere."
+    )
+    strict: bool = setting(False, doc="Stop at the first bad image or box instead of skipping it (--strict).")
+    dev_fraction: float = setting(
+        0.0,
+        minimum=0,
+        below=1,
+        doc="Part of train cut off, by image hash, as split dev. Default: none, all is trained on.",
+    )
+
+    def check(self) -> None:
+        if self.class_names is not None and len(set(self.class_names)) < max(len(self.class_names), 1):
+            names = ", ".join(self.class_names)
+            raise ConfigError("class_names", f"expected one or more names, none twice, received [{names:.60}]")
+
+
+@dataclass(frozen=True)
+class AugmentConfig(Block):
+    """Random changes of the training images. Defaults: the reference's."""
+
+    mosaic: float = setting(1.0, minimum=0, maximum=1, doc="Probability that four images are put together.")
+    close_mosaic: int = setting(10, minimum=0, doc="Last epochs without mosaic (all of them in shorter runs).")
+    degrees: float = setting(0.0, minimum=0, maximum=180, doc="Largest rotation, in degrees, either way.")
+    translate: float = setting(0.1, minimum=0, maximum=1, doc="Largest shift, as a fraction of the image's side.")
+    scale: float = setting(0.5, minimum=0, below=1, doc="Zoom between 1 - scale and 1 + scale.")
+    shear: float = setting(0.0, minimum=0, below=90, doc="Largest shear, in degrees, either way.")
+    hue: float = setting(0.015, minimum=0, maximum=1, doc="Largest change of hue, as a fraction of the full circle.")
+    saturation: float = setting(0.7, minimum=0, maximum=1, doc="Factor of saturation between 1 - s and 1 + s.")
+    value: float = setting(0.4, minimum=0, maximum=1, doc="Factor of brightness between 1 - v and 1 + v.")
+    flip_horizontal: float = setting(0.5, minimum=0, maximum=1, doc="Probability of a left-right flip.")
+    flip_vertical: float = setting(0.0, minimum=0, maximum=1, doc="Probability of an up-down flip.")
+
+
+@dataclass(frozen=True)
+class OptimizerConfig(Block):
+    """The rule that moves the weights."""
+
+    kind: str = setting("adamw", choices=("adamw", "sgd"), doc="Rule. Default: the reference's for short runs.")
+    learning_rate: float = setting(0.002, above=0, doc="Peak step size, after warm-up; for sgd the reference has 0.01.")
+    weight_decay: float = setting(5e-4, minimum=0, doc="Decay of kernels (no biases, no norms). Default: reference.")
+    momentum: float = setting(
+        0.9, minimum=0, below=1, doc="Momentum of sgd, beta 1 of adamw; reference for sgd: 0.937."
+    )
+    clip_norm: float | None = setting(10.0, above=0, doc="Largest global norm of the gradients; null: not clipped.")
+    accumulate_steps: int = setting(1, minimum=1, doc="Batches whose gradients make one update. Default: each its own.")
+
+
+@dataclass(frozen=True)
+class ScheduleConfig(Block):
+    """The step size over time."""
+
+    kind: str = setting("linear", choices=("linear", "cosine"), doc="Shape of the decline. Default: the reference's.")
+    warmup_epochs: float = setting(3.0, minimum=0, doc="Epochs of rise to the peak. Default: the reference's.")
+    final_fraction: float = setting(0.01, minimum=0, maximum=1, doc="Last step size / peak. Default: the reference's.")
+
+
+@dataclass(frozen=True)
+class EMAConfig(Block):
+    """The moving average of weights and batch-norm statistics that is evaluated and shipped. Defaults: reference."""
+
+    decay: float = setting(0.9999, minimum=0, below=1, doc="Part that an update keeps after the ramp; 0: no average.")
+    ramp_steps: int = setting(
+        2000, minimum=1, doc="Updates t until decay x (1 - exp(-t / ramp)) has come close to decay."
+    )
+
+
+@dataclass(frozen=True)
+class TrainConfig(Block):
+    """One training run."""
+
+    epochs: int = setting(100, minimum=1, doc="Passes over the images. Default: the reference's.")
+    batch_size: int = setting(16, minimum=1, doc="Images a step, over all replicas. Default: the reference's.")
+    seed: int = setting(0, minimum=0, maximum=2**31 - 1, doc="Number that every random choice is a function of.")
+    precision: str = setting(
+        "auto",
+        choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"),
+        doc="Arithmetic of the convolutions; auto asks the processor, and its answer is written into the run's config.",
+    )
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    ema: EMAConfig = field(default_factory=EMAConfig)
+    early_stopping: int | None = setting(
+        None, minimum=1, doc="Epochs without a better AP that end the run; null: never."
+    )
+    checkpoint_every: int | None = setting(
+        None, minimum=1, doc="Steps between checkpoints within an epoch; null: none."
+    )
+    evaluate_every: int = setting(1, minimum=1, doc="Epochs between evaluations; the last one is always evaluated.")
+    tensorboard: bool = setting(True, doc="Write TensorBoard logs into the run folder.")
+    jit_compile: bool = setting(False, doc="Compile the step with XLA: a slow start, seldom faster on a CPU.")
+
+    def check(self) -> None:
+        if self.schedule.warmup_epochs >= self.epochs:
+            problem = f"expected less than train.epochs ({self.epochs}), received {self.schedule.warmup_epochs:g}"
+            raise ConfigError("schedule.warmup_epochs", problem)
+
+
+@dataclass(frozen=True)
+class EvaluationConfig(Block):
+    """How predictions become detections. Defaults: the reference's validation; `kyolo predict` has two of its own."""
+
+    confidence: float = setting(0.001, minimum=0, maximum=1, doc="Smallest score of a detection (predict: 0.25).")
+    iou: float = setting(0.7, minimum=0, maximum=1, doc="Overlap above which NMS drops the lower of two, per class.")
+    max_detections: int = setting(300, minimum=1, maximum=10000, doc="Largest number of detections an image.")
+    multi_label: bool = setting(True, doc="Every class of a point above the threshold counts, or the best (predict).")
+    batch_size: int = setting(16, minimum=1, doc="Images a step. Changes no result.")
+
+
+@dataclass(frozen=True)
+class Config(Block):
+    """Everything that a run depends on."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    def check(self) -> None:
+        last = self.model.levels[-1]
+        stride = 2 ** int(last[1:])
+        if any(side % stride for side in image_hw(self.data.image_size)):
+            expected = f"expected multiples of {stride}, the stride of {last}"
+            raise ConfigError("data.image_size", f"{expected}, received {self.data.image_size}")
+        names, num_classes = self.data.class_names, self.model.num_classes
+        if None not in (names, num_classes) and len(names or ()) != num_classes:
+            problem = f"expected {len(names or ())}, one for each of data.class_names, received {num_classes}"
+            raise ConfigError("model.num_classes", problem)
+
+
+def image_hw(image_size: int | tuple[int, int]) -> tuple[int, int]:
+    """Return (height, width) of `data.image_size`, which is one number for square inputs."""
+    return (image_size, image_size) if isinstance(image_size, int) else image_size
