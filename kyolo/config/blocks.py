@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import math
+import operator
 import reprlib
 import types
 import typing
@@ -10,7 +11,13 @@ from collections.abc import Iterable, Mapping
 
 from kyolo.config.errors import ConfigError
 
-_TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+_TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "non-empty text"}
+_LIMITS = {
+    "minimum": (">=", operator.ge),
+    "above": (">", operator.gt),
+    "maximum": ("<=", operator.le),
+    "below": ("<", operator.lt),
+}
 
 # Received values are quoted on one line of a bearable length, however large or deeply nested they are.
 _shortened = reprlib.Repr()
@@ -73,7 +80,9 @@ class Block:
         for field in fields:
             needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
             if needed and field.name not in mapping:
-                raise ConfigError(field.name, f"missing; expected {_expected(str, field.metadata)}, received nothing")
+                raise ConfigError(
+                    field.name, f"missing; expected {_expected(str, field.metadata, None)}, received nothing"
+                )
         return cls(**mapping)
 
 
@@ -121,33 +130,25 @@ def _convert_items(value: typing.Any, hint: typing.Any, rules: Mapping) -> tuple
 def _convert_scalar(value: typing.Any, kind: type, rules: Mapping) -> typing.Any:
     if kind is float and type(value) is int and abs(value) < 1e300:
         value = float(value)
-    problem = f"expected {_expected(kind, rules)}, received {shorten(value)}"
-    if type(value) is not kind or (kind is float and not math.isfinite(value)):
-        raise ConfigError("", problem + _hint(value, kind))
-    if kind is str:
-        if rules["choices"] is not None and value not in rules["choices"]:
-            raise ConfigError("", f"expected {_one_of(rules['choices'], value)}, received {shorten(value)}")
-        if not value or any("\ud800" <= character <= "\udfff" for character in value):
-            raise ConfigError("", f"expected text that is not empty and valid Unicode, received {shorten(value)}")
-    elif kind is not bool and not _is_within(value, rules):
-        raise ConfigError("", problem)
-    return value
+    if type(value) is kind and _is_allowed(value, rules):
+        return value
+    raise ConfigError("", f"expected {_expected(kind, rules, value)}, received {shorten(value)}{_hint(value, kind)}")
 
 
-def _is_within(value: float, rules: Mapping) -> bool:
-    return not (
-        (rules["minimum"] is not None and value < rules["minimum"])
-        or (rules["maximum"] is not None and value > rules["maximum"])
-        or (rules["above"] is not None and value <= rules["above"])
-        or (rules["below"] is not None and value >= rules["below"])
+def _is_allowed(value: typing.Any, rules: Mapping) -> bool:
+    if isinstance(value, str):
+        if rules["choices"] is not None:
+            return value in rules["choices"]
+        return bool(value) and not any("\ud800" <= character <= "\udfff" for character in value)
+    return math.isfinite(value) and all(
+        rules[name] is None or compare(value, rules[name]) for name, (_, compare) in _LIMITS.items()
     )
 
 
-def _expected(kind: type, rules: Mapping) -> str:
+def _expected(kind: type, rules: Mapping, received: object) -> str:
     if rules["choices"] is not None:
-        return _one_of(rules["choices"], None)
-    signs = {"minimum": ">=", "above": ">", "maximum": "<=", "below": "<"}
-    limits = [f"{sign} {rules[name]}" for name, sign in signs.items() if rules[name] is not None]
+        return _one_of(rules["choices"], received)
+    limits = [f"{sign} {rules[name]}" for name, (sign, _) in _LIMITS.items() if rules[name] is not None]
     return " ".join([_TYPE_NAMES[kind], " and ".join(limits)]).strip()
 
 

@@ -74,13 +74,6 @@ def _to_plain(value: typing.Any) -> typing.Any:
 class _StrictLoader(yaml.SafeLoader):
     """Plain YAML data only: no key twice, and neither tags nor aliases, which can make small files huge."""
 
-    yaml_implicit_resolvers: typing.ClassVar = {
-        first: [
-            (tag, pattern) for tag, pattern in resolvers if tag.rsplit(":", 1)[1] in ("null", "bool", "int", "float")
-        ]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
     def compose_node(self, parent: typing.Any, index: typing.Any) -> typing.Any:
         event = self.peek_event()
         if isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None) is not None:
@@ -98,6 +91,13 @@ class _StrictLoader(yaml.SafeLoader):
                 raise yaml.MarkedYAMLError(problem=f"key {shorten(key.value)} twice", problem_mark=key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+# Without dates and merge keys: they stay text, as everything else that is no number and neither true, false nor null.
+_StrictLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag.rsplit(":", 1)[1] in ("null", "bool", "int", "float")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def _parse_yaml(text: str) -> typing.Any:

@@ -1,0 +1,28 @@
+# make quickstart | test | test-all | lint: each makes its own .venv when there is none.
+
+PYTHON ?= $(firstword $(foreach python,python3.13 python3.12 python3.11 python3,$(shell \
+    $(python) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $(python))))
+INSTALLED := .venv/.installed
+BIN := .venv/bin
+
+.PHONY: quickstart test test-all lint
+
+quickstart: $(INSTALLED)
+	$(BIN)/python tools/quickstart.py
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -q
+
+test-all: $(INSTALLED)
+	$(BIN)/python -m pytest -q -m "slow or not slow"
+
+lint: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+$(INSTALLED): setup.cfg pyproject.toml
+	@test -n "$(PYTHON)" || { echo "kyolo needs Python 3.11, 3.12 or 3.13; none was found: make PYTHON=/path/to/python" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $@

@@ -1,0 +1,6 @@
+"""Settings that must stand before TensorFlow is imported: its C++ log is silent, and Keras runs on it."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["KERAS_BACKEND"] = "tensorflow"
