@@ -1,0 +1,127 @@
+"""GAM: global attention over channels, then over space."""
+
+import keras
+from keras import ops
+
+from kyolo.layers.conv_bn_act import conv_initializer
+
+BATCH_NORM_MOMENTUM = 0.9  # of GAM's PyTorch code: 0.1 and 1e-5 there, and not the detector's
+BATCH_NORM_EPSILON = 1e-5
+
+
+@keras.saving.register_keras_serializable("kyolo")
+class GAM(keras.layers.Layer):
+    """Global Attention Mechanism: a gate for each channel of each pixel, then one from 7x7 surroundings.
+
+    `x = x * g(channel(x))`, `x = x * g(spatial(x))`, where `channel` is a per-pixel perceptron C -> C / reduction -> C
+    with ReLU, and `spatial` is conv 7x7 C -> C / reduction, batch norm, ReLU, conv 7x7 -> C, batch norm.
+    `init` says what the gate is and where it starts:
+
+    - "paper": `g = sigmoid`. Each gate starts near 0.5, so the module multiplies its input by about 0.25, and a
+      pretrained or partly trained network behind it gets features that it has never seen.
+    - "identity": `g = 2 sigmoid`, and the last layer of each branch starts at 0, so both gates start at exactly 1 and
+      inserting the module changes no output. The last layer of each branch learns from the first step on, the layers
+      before it from the second.
+
+    The module costs about 25 C^2 weights at `reduction=4`, most of it in the 7x7 convolutions; `groups=4` costs 6.6 C^2.
+
+    Args:
+        reduction: how much narrower the hidden layers are than the input. Default 4, the paper's.
+        groups: groups of both 7x7 convolutions, with a channel shuffle between them. Default 1, no groups.
+        init: "identity" or "paper". Default "identity".
+
+    Input shape:
+        `(B, H, W, C)`, C divisible by `reduction`, C / reduction by `groups`.
+
+    Output shape:
+        The input's.
+
+    Raises:
+        ValueError: on an unknown `init`, or when the channels cannot be divided as asked.
+
+    Example:
+        >>> x = keras.random.normal((1, 8, 8, 16))
+        >>> bool(keras.ops.all(GAM()(x) == x))
+        True
+
+    Reference:
+        Liu et al., Global Attention Mechanism, arXiv 2112.05561, equations 1 and 2. Many public ports leave out the
+        sigmoid after the channel branch; this one has it.
+    """
+
+    def __init__(self, reduction=4, groups=1, init="identity", **kwargs):
+        super().__init__(**kwargs)
+        if init not in ("identity", "paper"):
+            raise ValueError(f'init must be "identity" or "paper". Received: {init!r}')
+        self.reduction = reduction
+        self.groups = groups
+        self.init = init
+
+    def build(self, input_shape):
+        channels = input_shape[-1]
+        hidden = channels // self.reduction
+        if channels % self.reduction or hidden % self.groups:
+            raise ValueError(
+                f"channels must be divisible by reduction, and channels / reduction by groups. "
+                f"Received: {channels} channels, reduction={self.reduction}, groups={self.groups}"
+            )
+        start_at_zero = self.init == "identity"
+        zeros_or = (lambda other: "zeros" if start_at_zero else other)
+        self.channel_squeeze = self._conv(hidden, 1, 1, "channel_squeeze", activation="relu")
+        self.channel_expand = self._conv(channels, 1, 1, "channel_expand", kernel=zeros_or(conv_initializer()))
+        self.spatial_squeeze = self._conv(hidden, 7, self.groups, "spatial_squeeze")
+        self.squeeze_norm = self._norm("squeeze_norm")
+        self.spatial_expand = self._conv(channels, 7, self.groups, "spatial_expand")
+        self.expand_norm = self._norm("expand_norm", gamma=zeros_or("ones"))
+        narrow = (*input_shape[:-1], hidden)
+        for layer, shape in (
+            (self.channel_squeeze, input_shape),
+            (self.channel_expand, narrow),
+            (self.spatial_squeeze, input_shape),
+            (self.squeeze_norm, narrow),
+            (self.spatial_expand, narrow),
+            (self.expand_norm, input_shape),
+        ):
+            layer.build(shape)
+
+    def _conv(self, filters, kernel_size, groups, name, activation=None, kernel=None):
+        return keras.layers.Conv2D(
+            filters,
+            kernel_size,
+            padding="same",
+            groups=groups,
+            activation=activation,
+            kernel_initializer=kernel or conv_initializer(),
+            dtype=self.dtype_policy,
+            name=name,
+        )
+
+    def _norm(self, name, gamma="ones"):
+        return keras.layers.BatchNormalization(
+            momentum=BATCH_NORM_MOMENTUM,
+            epsilon=BATCH_NORM_EPSILON,
+            gamma_initializer=gamma,
+            dtype=self.dtype_policy,
+            name=name,
+        )
+
+    def call(self, inputs):
+        x = inputs * self._gate(self.channel_expand(self.channel_squeeze(inputs)))
+        hidden = ops.relu(self.squeeze_norm(self.spatial_squeeze(x)))
+        if self.groups > 1:
+            hidden = self._shuffle(hidden)
+        return x * self._gate(self.expand_norm(self.spatial_expand(hidden)))
+
+    def _gate(self, logits):
+        gate = ops.sigmoid(logits)
+        return 2 * gate if self.init == "identity" else gate
+
+    def _shuffle(self, x):
+        """Deals the channels of each group out over all groups, so that the second convolution mixes them."""
+        batch, height, width = ops.shape(x)[:3]
+        channels = x.shape[-1]
+        x = ops.reshape(x, (batch, height, width, self.groups, channels // self.groups))
+        return ops.reshape(ops.swapaxes(x, 3, 4), (batch, height, width, channels))
+
+    def get_config(self):
+        return {**super().get_config(), "reduction": self.reduction, "groups": self.groups, "init": self.init}
