@@ -1,0 +1,23 @@
+"""Data sets: an index of images and boxes, and batches out of it."""
+
+from kyolo.data.images import ImageStore as ImageStore
+from kyolo.data.images import read_image as read_image
+from kyolo.data.index import DatasetIndex as DatasetIndex
+from kyolo.data.index import ImageRecord as ImageRecord
+from kyolo.data.load import load_index as load_index
+from kyolo.data.pipeline import make_dataset as make_dataset
+from kyolo.data.report import DataReport as DataReport
+from kyolo.data.transforms import Augmentation as Augmentation
+from kyolo.data.transforms import letterbox as letterbox
+
+__all__ = [
+    "Augmentation",
+    "DataReport",
+    "DatasetIndex",
+    "ImageRecord",
+    "ImageStore",
+    "letterbox",
+    "load_index",
+    "make_dataset",
+    "read_image",
+]

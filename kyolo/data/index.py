@@ -1,0 +1,48 @@
+"""The index of a data set: what every reader of an annotation format returns."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kyolo.data.report import DataReport
+
+
+@dataclass(frozen=True, eq=False)
+class ImageRecord:
+    """One image and what is trained on in it.
+
+    Args:
+        path: the image file.
+        image_id: its id in the annotations.
+        height: pixels.
+        width: pixels.
+        boxes: (n, 4) float32, xyxy pixels of the original image, inside it and with an area.
+        labels: (n,) int32, positions in `DatasetIndex.class_names`.
+    """
+
+    path: str
+    image_id: int
+    height: int
+    width: int
+    boxes: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class DatasetIndex:
+    """A split of a data set, whatever format it was read from.
+
+    Args:
+        records: the usable images, in the order of the annotations.
+        class_names: one name a class; the position is the label.
+        category_ids: the ids of the classes in the annotations, in the order of `class_names`.
+        truth: the split as COCO json (`images`, `annotations`, `categories`), for the evaluation: crowds and images
+            that cannot be read included.
+        problems: what was skipped, and counts.
+    """
+
+    records: tuple[ImageRecord, ...]
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    truth: dict
+    problems: DataReport

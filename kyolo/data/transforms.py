@@ -1,0 +1,253 @@
+"""Image transforms with their boxes: TensorFlow ops on one image, random only through the seed that is handed in.
+
+Boxes are xyxy in edge coordinates: pixel i covers [i, i + 1), so an image of width W spans 0..W.
+"""
+
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+GREY = 114  # Fill value of everything that no image covers; customary in the YOLO family.
+MIN_SIDE = 2.0  # Pixels: boxes with a shorter side after the warp are dropped.
+MIN_AREA_KEPT = 0.1  # Boxes of which less remains visible are dropped.
+MAX_ASPECT = 100.0
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Strength of the random changes of training images; defaults are those of the YOLOv8 recipe.
+
+    Args:
+        mosaic: probability of joining four images.
+        close_mosaic: number of last epochs without mosaic.
+        degrees: largest rotation, degrees.
+        translate: largest shift, fraction of the network's input.
+        scale: the image is scaled by 1 - scale .. 1 + scale.
+        shear: largest shear, degrees.
+        hue: largest turn of the hue, in half circles (0.015: 2.7 degrees).
+        saturation: the saturation is multiplied by 1 - saturation .. 1 + saturation.
+        value: the brightness is multiplied by 1 - value .. 1 + value.
+        flip_horizontal: probability of mirroring left and right.
+        flip_vertical: probability of mirroring top and bottom.
+    """
+
+    mosaic: float = 1.0
+    close_mosaic: int = 10
+    degrees: float = 0.0
+    translate: float = 0.1
+    scale: float = 0.5
+    shear: float = 0.0
+    hue: float = 0.015
+    saturation: float = 0.7
+    value: float = 0.4
+    flip_horizontal: float = 0.5
+    flip_vertical: float = 0.0
+
+
+def fitted_size(size, image_size: tuple[int, int], fit: str):
+    """Size that an image is resized to before padding: (height, width), float64 scalars with integer values.
+
+    Args:
+        size: (height, width) of the image, numbers or scalar tensors.
+        image_size: (H, W) of the network's input.
+        fit: "letterbox": the largest size that fits with the aspect kept; "stretch": (H, W).
+    """
+    if fit == "stretch":
+        return tuple(tf.constant(side, tf.float64) for side in image_size)
+    if fit != "letterbox":
+        raise ValueError(f'Unknown fit: expected "letterbox" or "stretch", received {fit!r}')
+    sides = [tf.cast(side, tf.float64) for side in size]
+    scale = tf.minimum(image_size[0] / sides[0], image_size[1] / sides[1])
+    return tuple(tf.maximum(tf.round(side * scale), 1.0) for side in sides)
+
+
+def fit_image(image, image_size: tuple[int, int], fit: str) -> tf.Tensor:
+    """Resizes to `fitted_size`: bilinear with half-pixel centres, no antialiasing, rounded to uint8."""
+    image = tf.convert_to_tensor(image)
+    height, width = fitted_size(tf.unstack(tf.shape(image)[:2]), image_size, fit)
+    resized = tf.image.resize(image, tf.cast([height, width], tf.int32), method="bilinear", antialias=False)
+    return tf.cast(tf.round(resized), tf.uint8)  # (h, w, 3)
+
+
+def pad_image(image: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
+    """Centres an image that fits on a grey (H, W); an odd pixel goes to the bottom or right."""
+    height, width = tf.unstack(tf.shape(image)[:2])
+    top, left = (image_size[0] - height) // 2, (image_size[1] - width) // 2
+    paddings = [[top, image_size[0] - height - top], [left, image_size[1] - width - left], [0, 0]]
+    return tf.ensure_shape(tf.pad(image, paddings, constant_values=GREY), (*image_size, 3))
+
+
+def letterbox_parameters(size, image_size: tuple[int, int], fit: str) -> tf.Tensor:
+    """(4,) float32 scale_x, scale_y, pad_x, pad_y: x_network = x_original * scale_x + pad_x, y alike."""
+    height, width = fitted_size(size, image_size, fit)
+    scales = [width / tf.cast(size[1], tf.float64), height / tf.cast(size[0], tf.float64)]
+    pads = [(image_size[1] - width) // 2, (image_size[0] - height) // 2]
+    return tf.cast(tf.stack(scales + pads), tf.float32)
+
+
+def letterbox(image, image_size: tuple[int, int], fit: str = "letterbox") -> tuple[tf.Tensor, tf.Tensor]:
+    """Brings an image of any size to the network's input size.
+
+    Used wherever an image goes into a detector: evaluation, prediction, export. Works eagerly and in a graph, with
+    sizes that are known only there.
+
+    Args:
+        image: (h, w, 3) uint8.
+        image_size: (H, W).
+        fit: "letterbox": scaled to fit with its aspect kept, centred, the rest grey 114; "stretch": scaled to (H, W).
+
+    Returns:
+        (H, W, 3) uint8, and (4,) float32 scale_x, scale_y, pad_x, pad_y with
+        x_network = x_original * scale_x + pad_x and y_network = y_original * scale_y + pad_y.
+
+    Example:
+        ```python
+        image, parameters = letterbox(read_image("cells.jpg"), (320, 320))
+        ```
+    """
+    image = tf.convert_to_tensor(image)
+    parameters = letterbox_parameters(tf.unstack(tf.shape(image)[:2]), image_size, fit)
+    return pad_image(fit_image(image, image_size, fit), image_size), parameters
+
+
+def mosaic(images, boxes, centre: tf.Tensor, image_size: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor]:
+    """Joins four images at one point of a canvas of twice the network's size.
+
+    Args:
+        images: four (h, w, 3) uint8, h <= H, w <= W: top left, top right, bottom left, bottom right.
+        boxes: four (n, 4) float32, xyxy pixels of these images.
+        centre: (2,) int32 x, y: the point of the canvas where the four corners meet.
+        image_size: (H, W).
+
+    Returns:
+        (2H, 2W, 3) uint8, grey where no image is; (sum of n, 4) float32 xyxy of the canvas. Parts of images and boxes
+        lie beyond the canvas' border: the boxes are not clipped, so that what remains of them can be told.
+    """
+    quadrants, moved = [], []
+    for position, (image, image_boxes) in enumerate(zip(images, boxes, strict=True)):
+        begin, end, paddings, origin = [], [], [], []
+        for axis in (0, 1):  # y, then x
+            meeting, side = centre[1 - axis], tf.shape(image)[axis]
+            if (position >> (1 - axis)) & 1:  # Below or right of the centre: the image begins there.
+                room = 2 * image_size[axis] - meeting
+                seen = tf.minimum(side, room)
+                begin.append(0)
+                paddings.append([0, room - seen])
+                origin.append(meeting)
+            else:  # Above or left of it: the image ends there.
+                seen = tf.minimum(side, meeting)
+                begin.append(side - seen)
+                paddings.append([meeting - seen, 0])
+                origin.append(meeting - side)
+            end.append(begin[axis] + seen)
+        quadrants.append(tf.pad(image[begin[0] : end[0], begin[1] : end[1]], [*paddings, [0, 0]], constant_values=GREY))
+        moved.append(image_boxes + tf.cast(tf.stack([origin[1], origin[0]] * 2), tf.float32))
+    canvas = tf.concat([tf.concat(quadrants[:2], axis=1), tf.concat(quadrants[2:], axis=1)], axis=0)
+    return tf.ensure_shape(canvas, (2 * image_size[0], 2 * image_size[1], 3)), tf.concat(moved, axis=0)
+
+
+def random_affine(augment: Augmentation, seed: tf.Tensor, canvas_size, image_size: tuple[int, int]) -> tf.Tensor:
+    """Draws the map from the canvas to the network's input: rotation, scale, shear, shift, flips.
+
+    The canvas' centre c goes to the output's centre o, moved by the random shift d:
+    y = F (K R (x - c) s + d) + o, with flips F, shear K, rotation R, scale s.
+
+    Args:
+        augment: the strengths.
+        seed: (2,) integer.
+        canvas_size: (height, width) of the canvas.
+        image_size: (H, W) of the output.
+
+    Returns:
+        (2, 3) float32: y = matrix[:, :2] x + matrix[:, 2] for points (x, y) in edge coordinates.
+    """
+    draws = tf.random.stateless_uniform((8,), seed, -1.0, 1.0)
+    angle = draws[0] * (augment.degrees * 3.141592653589793 / 180.0)
+    scale = 1.0 + draws[1] * augment.scale
+    shear = tf.tan(draws[2:4] * (augment.shear * 3.141592653589793 / 180.0))
+    shift = draws[4:6] * augment.translate * tf.constant([image_size[1], image_size[0]], tf.float32)
+    flips = tf.stack([augment.flip_horizontal, augment.flip_vertical])
+    flips = tf.where((draws[6:8] + 1.0) / 2.0 < flips, -1.0, 1.0)
+    cosine, sine = tf.cos(angle), tf.sin(angle)
+    rotation = tf.reshape(tf.stack([cosine, -sine, sine, cosine]), (2, 2)) * scale
+    shearing = tf.reshape(tf.stack([1.0, shear[0], shear[1], 1.0]), (2, 2))
+    linear = flips[:, None] * tf.matmul(shearing, rotation)
+    canvas_centre = tf.stack([canvas_size[1], canvas_size[0]]) / 2
+    centre = tf.constant([image_size[1] / 2, image_size[0] / 2], tf.float32)
+    offset = flips * shift + centre - tf.linalg.matvec(linear, tf.cast(canvas_centre, tf.float32))
+    return tf.concat([linear, offset[:, None]], axis=1)
+
+
+def warp_image(image: tf.Tensor, matrix: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
+    """Moves an image by `matrix`: bilinear, grey outside, (h, w, 3) uint8 -> (H, W, 3) uint8.
+
+    The op wants the map from output to input, between pixel indices; a pixel's centre lies half a pixel beyond its
+    index: x_in + 1/2 = A (x_out + 1/2) + b.
+    """
+    inverse = tf.linalg.inv(matrix[:, :2])
+    offset = tf.linalg.matvec(inverse, 0.5 - matrix[:, 2]) - 0.5
+    rows = tf.concat([inverse, offset[:, None]], axis=1)
+    warped = tf.raw_ops.ImageProjectiveTransformV3(
+        images=image[None],
+        transforms=tf.concat([tf.reshape(rows, (1, 6)), tf.zeros((1, 2))], axis=1),
+        output_shape=tf.constant(image_size, tf.int32),
+        fill_value=float(GREY),
+        interpolation="BILINEAR",
+        fill_mode="CONSTANT",
+    )[0]
+    return tf.ensure_shape(warped, (*image_size, 3))
+
+
+def warp_boxes(boxes: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
+    """Moves boxes by `matrix`: (n, 4) xyxy -> (n, 4) xyxy, the smallest upright boxes around the moved corners."""
+    corners = tf.reshape(tf.gather(boxes, [0, 1, 2, 1, 2, 3, 0, 3], axis=1), (-1, 4, 2))
+    moved = tf.matmul(corners, matrix[:, :2], transpose_b=True) + matrix[:, 2]  # (n, 4, 2)
+    return tf.concat([tf.reduce_min(moved, axis=1), tf.reduce_max(moved, axis=1)], axis=1)
+
+
+def warp(image, boxes, labels, matrix, image_size: tuple[int, int]):
+    """Moves an image with its boxes, and drops the boxes of which too little is left.
+
+    A box stays when its visible part has sides over 2 px, an aspect under 100, and over a tenth of the whole moved
+    box's area. Visible is what lies inside the canvas *and* inside the output.
+
+    Args:
+        image: (h, w, 3) uint8.
+        boxes: (n, 4) float32 xyxy pixels of `image`; they may reach beyond it.
+        labels: (n,) int32.
+        matrix: (2, 3) float32, as from `random_affine`.
+        image_size: (H, W) of the output.
+
+    Returns:
+        (H, W, 3) uint8, (m, 4) float32 xyxy inside the output, (m,) int32.
+    """
+    seen = _clip(warp_boxes(_clip(boxes, tf.shape(image)[:2]), matrix), image_size)
+    whole = warp_boxes(boxes, matrix)
+    width, height = seen[:, 2] - seen[:, 0], seen[:, 3] - seen[:, 1]
+    area = (whole[:, 2] - whole[:, 0]) * (whole[:, 3] - whole[:, 1])
+    keep = (tf.minimum(width, height) > MIN_SIDE) & (width * height > MIN_AREA_KEPT * area)
+    keep &= tf.maximum(width, height) < MAX_ASPECT * tf.minimum(width, height)
+    return warp_image(image, matrix, image_size), tf.boolean_mask(seen, keep), tf.boolean_mask(labels, keep)
+
+
+def jitter_colours(image: tf.Tensor, augment: Augmentation, seed: tf.Tensor) -> tf.Tensor:
+    """Changes hue, saturation and brightness at random: (H, W, 3) uint8 -> uint8.
+
+    Deviation from a product in HSV space: the brightness multiplies RGB and each channel is clipped at 255, so that
+    what gets too bright turns paler, as in an overexposed photograph.
+    """
+    draws = tf.random.stateless_uniform((3,), seed, -1.0, 1.0)
+    pixels = tf.cast(image, tf.float32)
+    if augment.hue:
+        pixels = tf.raw_ops.AdjustHue(images=pixels, delta=draws[0] * (augment.hue / 2.0))
+    if augment.saturation:
+        pixels = tf.raw_ops.AdjustSaturation(images=pixels, scale=1.0 + draws[1] * augment.saturation)
+    if augment.value:
+        pixels = pixels * (1.0 + draws[2] * augment.value)
+    return tf.cast(tf.minimum(pixels + 0.5, 255.0), tf.uint8)
+
+
+def _clip(boxes: tf.Tensor, size) -> tf.Tensor:
+    """Clips xyxy boxes to 0..width, 0..height of `size` (height, width)."""
+    limits = tf.cast(tf.stack([size[1], size[0], size[1], size[0]]), tf.float32)
+    return tf.clip_by_value(boxes, 0.0, limits)
