@@ -1,0 +1,201 @@
+"""COCO average precision by pycocotools, of a detector on a data set, and as a callback for `fit`."""
+
+import contextlib
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from kyolo.evaluation.detect import NMSSettings, Predictor
+
+SUMMARY = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")  # as COCOeval.summarize orders its figures
+COCO_MAX_DETECTIONS = (1, 10, 100)  # a class and image, COCOeval's defaults: AP counts the 100 best
+
+
+def coco_metrics(truth: dict, results: list[dict]) -> dict[str, Any]:
+    """Score detections with pycocotools' COCOeval and its default parameters.
+
+    Prints nothing, and leaves both arguments as they are. The figures are pycocotools' own, its one oddity included: it
+    takes a truth box whose annotation id is 0 for one that was not found.
+
+    Args:
+        truth: COCO json of the split: images, annotations (with id, area, iscrowd) and categories.
+        results: COCO results: image_id, category_id, bbox [x, y, width, height] in pixels, score.
+
+    Returns:
+        ap (IoU 0.50:0.95), ap50, ap75, ap_small, ap_medium, ap_large (areas below 32^2, up to 96^2, and above, pixels
+        of the original image), and per_class {name: ap}; None where the truth holds nothing to find.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
+        evaluation = COCOeval(_index(truth, truth["annotations"]), _index(truth, _with_areas(results)), "bbox")
+        evaluation.params.maxDets = list(COCO_MAX_DETECTIONS)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+
+    names = {category["id"]: category["name"] for category in truth["categories"]}
+    precision = evaluation.eval["precision"][..., 0, -1]  # (IoU, recall, class) of all areas, 100 detections
+    per_class = {names[category_id]: _mean(precision[..., k]) for k, category_id in enumerate(evaluation.params.catIds)}
+    return {**dict(zip(SUMMARY, map(_defined, evaluation.stats), strict=False)), "per_class": per_class}
+
+
+def coco_results(
+    image_id: int, boxes: Sequence, scores: Sequence, labels: Sequence, category_ids: Sequence[int]
+) -> list[dict]:
+    """Detections of one image in COCO's results format, scores and boxes in full precision.
+
+    Args:
+        image_id: the image's COCO id.
+        boxes: (n, 4) xyxy pixels of the original image.
+        scores: (n,).
+        labels: (n,), 0-based.
+        category_ids: the COCO id of each label.
+
+    Returns:
+        One dict a detection: image_id, category_id, bbox [x, y, width, height], score.
+    """
+    x1, y1, x2, y2 = np.asarray(boxes, np.float64).reshape([-1, 4]).T
+    bboxes = np.stack([x1, y1, x2 - x1, y2 - y1], axis=-1).tolist()
+    rows = zip(bboxes, np.asarray(scores, np.float64).tolist(), np.asarray(labels).tolist(), strict=True)
+    return [
+        {"image_id": int(image_id), "category_id": int(category_ids[label]), "bbox": bbox, "score": score}
+        for bbox, score, label in rows
+    ]
+
+
+def evaluate(
+    detector: Any,
+    dataset: tf.data.Dataset,
+    *,
+    confidence: float = 0.001,
+    iou: float = 0.7,
+    max_detections: int = 300,
+    multi_label: bool = True,
+) -> dict[str, Any]:
+    """COCO AP of a detector on a data set, with its averaged weights where it keeps them.
+
+    The defaults are the protocol that YOLO models are compared by.
+
+    Args:
+        detector: a `Detector` or a `TFLiteDetector`.
+        dataset: from `kyolo.data.make_dataset`, split "val" or "dev": finite, in order, with `index`.
+        confidence: a detection's score is above it.
+        iou: of two boxes of one class that overlap by more than this, the one with the lower score goes.
+        max_detections: the most detections in an image.
+        multi_label: whether a point may be several classes at once.
+
+    Returns:
+        What `coco_metrics` returns, and `protocol`: these settings and how pycocotools was run.
+
+    Example:
+        >>> val = kyolo.data.make_dataset("path/to/set", "val")
+        >>> print(evaluate(detector, val)["ap50"])
+    """
+    return score(Predictor(detector, NMSSettings(confidence, iou, max_detections, multi_label)), dataset)
+
+
+def score(predictor: Predictor, dataset: tf.data.Dataset) -> dict[str, Any]:
+    """`evaluate` with a predictor that is kept: what scores more than once traces the detector's graph only once.
+
+    Args:
+        predictor: the detector and its settings.
+        dataset: as for `evaluate`.
+
+    Returns:
+        As `evaluate`.
+    """
+    image_ids: list[int] = []
+
+    def network_inputs():
+        for images, targets in dataset:
+            image_ids.extend(targets["image_id"].numpy().tolist())
+            yield images, targets["letterbox"], targets["size"]
+
+    results: list[dict] = []
+    with predictor.detector.ema_weights():
+        for i, detections in enumerate(predictor.predict(network_inputs())):
+            results += coco_results(image_ids[i], **detections, category_ids=dataset.index.category_ids)
+    return {**coco_metrics(dataset.index.truth, results), "protocol": protocol(predictor.settings)}
+
+
+def protocol(settings: NMSSettings) -> dict[str, Any]:
+    """How a figure was measured: it is written beside every AP."""
+    return {
+        **asdict(settings),
+        "nms": "per class",
+        "scorer": "pycocotools",
+        "coco_max_detections": list(COCO_MAX_DETECTIONS),
+    }
+
+
+class CocoAP(keras.callbacks.Callback):
+    """Adds val_ap, val_ap50 and val_ap75 to the logs at the end of epochs, measured as `evaluate` does.
+
+    Put it before callbacks that read these logs. Where AP is undefined (no truth at all), the log is NaN.
+
+    Args:
+        val: data set to score, as for `evaluate`.
+        every: epochs from one score to the next; the last epoch is always scored.
+        settings: thresholds; those of `evaluate` by default.
+
+    Attributes:
+        metrics: everything that `evaluate` returns, of the last epoch that was scored; None before.
+
+    Example:
+        >>> detector.fit(train, epochs=60, callbacks=[CocoAP(val, every=5)])
+    """
+
+    def __init__(self, val: tf.data.Dataset, *, every: int = 1, settings: NMSSettings | None = None):
+        super().__init__()
+        self.val = val
+        self.every = every
+        self.settings = settings or NMSSettings(confidence=0.001, multi_label=True)
+        self.metrics: dict[str, Any] | None = None
+
+    def on_train_begin(self, logs: dict | None = None) -> None:  # noqa: ARG002 (Keras' signature)
+        """Trace the detector's graph anew: `fit` may have been given another model."""
+        self._predictor = Predictor(self.model, self.settings)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Score, and add the figures to the logs that later callbacks see."""
+        if (epoch + 1) % self.every and epoch + 1 != self.params["epochs"]:
+            return
+        self.metrics = score(self._predictor, self.val)
+        if logs is not None:
+            for name in ("ap", "ap50", "ap75"):
+                logs[f"val_{name}"] = math.nan if self.metrics[name] is None else self.metrics[name]
+
+
+def _index(truth: dict, annotations: list[dict]) -> COCO:
+    coco = COCO()
+    coco.dataset = {
+        "images": truth["images"],
+        "categories": truth["categories"],
+        "annotations": [dict(annotation) for annotation in annotations],  # COCOeval writes into them
+    }
+    coco.createIndex()
+    return coco
+
+
+def _with_areas(results: list[dict]) -> list[dict]:
+    """As COCO.loadRes fills results in, which fails without any."""
+    return [
+        {**result, "id": i, "area": result["bbox"][2] * result["bbox"][3], "iscrowd": 0}
+        for i, result in enumerate(results, start=1)
+    ]
+
+
+def _defined(value: float) -> float | None:
+    return None if value < 0 else float(value)
+
+
+def _mean(precision: np.ndarray) -> float | None:
+    precision = precision[precision > -1]
+    return float(precision.mean()) if precision.size else None
