@@ -1,0 +1,103 @@
+"""The detector's loss: assign points to objects, then three named, weighted parts."""
+
+import keras
+from keras import ops
+
+from kyolo.assigner import TaskAlignedAssigner
+from kyolo.boxes.distances import boxes_to_distances, distances_to_boxes, expected_distances
+from kyolo.losses.classification import BinaryCrossentropy
+from kyolo.losses.dfl import DistributionFocalLoss
+from kyolo.losses.iou_losses import CIoULoss, SIoULoss
+
+BOX_LOSSES = {"ciou": CIoULoss, "siou": SIoULoss}
+CLASSIFICATION_LOSSES = {"bce": BinaryCrossentropy}
+
+
+@keras.saving.register_keras_serializable("kyolo")
+class DetectionLoss:
+    """Box, classification and distribution focal loss over the points that the task-aligned assigner chooses.
+
+    Each part is a sum over points, divided by the sum of all target scores (at least 1): classification over all
+    points and classes, the other two over the assigned points, weighted by their target score. The loss is the
+    weighted sum of the parts, times the batch size, so that gradients sum over images, as in YOLOv8.
+
+    Args:
+        box: name ("ciou", "siou") or a `keras.losses.Loss` on `(..., 4)` xyxy boxes in pixels. Default "ciou".
+        classification: name ("bce") or a loss on `(..., K)` scores and logits. Default "bce".
+        box_weight: weight of the box loss. Default 7.5, YOLOv8's.
+        classification_weight: weight of the classification loss. Default 0.5, YOLOv8's.
+        dfl_weight: weight of the distribution focal loss. Default 1.5, YOLOv8's.
+        assigner: settings of `TaskAlignedAssigner` other than its defaults, such as `{"top_k": 13}`.
+
+    Example:
+        >>> DetectionLoss(box="siou").weights
+        {'box': 7.5, 'classification': 0.5, 'dfl': 1.5}
+    """
+
+    def __init__(
+        self, box="ciou", classification="bce", box_weight=7.5, classification_weight=0.5, dfl_weight=1.5, assigner=None
+    ):
+        self.box = _by_name(box, BOX_LOSSES, "box")
+        self.classification = _by_name(classification, CLASSIFICATION_LOSSES, "classification")
+        self.dfl = DistributionFocalLoss()
+        self.weights = {"box": box_weight, "classification": classification_weight, "dfl": dfl_weight}
+        self.assigner = dict(assigner or {})
+
+    def parts(self, y_true, y_pred, anchor_points, strides):
+        """Computes the parts, not weighted, in float32.
+
+        Args:
+            y_true: dict with `boxes` `(B, G, 4)` xyxy pixels, `labels` `(B, G)`, `mask` `(B, G)`, True for real objects.
+            y_pred: dict with `box_logits` `(B, A, 4, R)` and `class_logits` `(B, A, K)`.
+            anchor_points: `(A, 2)` x, y in pixels.
+            strides: `(A,)` stride of each point in pixels.
+
+        Returns:
+            Dict of scalars `box`, `classification`, `dfl`.
+        """
+        box_logits = ops.cast(y_pred["box_logits"], "float32")
+        class_logits = ops.cast(y_pred["class_logits"], "float32")
+        strides = strides[:, None]
+        pred_boxes = distances_to_boxes(expected_distances(box_logits) * strides, anchor_points)
+        assign = TaskAlignedAssigner(class_logits.shape[-1], **self.assigner)
+        target = assign(
+            ops.sigmoid(class_logits), pred_boxes, anchor_points, y_true["labels"], y_true["boxes"], y_true["mask"]
+        )
+        weight = ops.sum(target.target_scores, axis=-1)  # (B, A), 0 for points without an object
+        distances = boxes_to_distances(target.target_boxes, anchor_points) / strides
+        sums = {
+            "box": ops.sum(self.box.call(target.target_boxes, pred_boxes) * weight),
+            "classification": ops.sum(self.classification.call(target.target_scores, class_logits)),
+            "dfl": ops.sum(self.dfl.call(distances, box_logits) * weight),
+        }
+        normalizer = ops.maximum(ops.sum(weight), 1)
+        return {name: value / normalizer for name, value in sums.items()}
+
+    def total(self, parts, batch_size):
+        """Weighs the parts and scales their sum by the batch size."""
+        return sum(self.weights[name] * value for name, value in parts.items()) * ops.cast(batch_size, "float32")
+
+    def __call__(self, y_true, y_pred, anchor_points, strides):
+        batch_size = ops.shape(y_pred["class_logits"])[0]
+        return self.total(self.parts(y_true, y_pred, anchor_points, strides), batch_size)
+
+    def get_config(self):
+        return {
+            "box": keras.losses.serialize(self.box),
+            "classification": keras.losses.serialize(self.classification),
+            **{f"{name}_weight": weight for name, weight in self.weights.items()},
+            "assigner": self.assigner,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        losses = {name: keras.losses.deserialize(config[name]) for name in ("box", "classification")}
+        return cls(**{**config, **losses})
+
+
+def _by_name(loss, known, what):
+    if not isinstance(loss, str):
+        return loss
+    if loss not in known:
+        raise ValueError(f"{what} must be one of {sorted(known)} or a keras.losses.Loss. Received: {loss!r}")
+    return known[loss]()
