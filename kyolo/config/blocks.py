@@ -7,11 +7,13 @@ import operator
 import reprlib
 import types
 import typing
+import unicodedata
 from collections.abc import Iterable, Mapping
 
 from kyolo.config.errors import ConfigError
 
-_TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "non-empty text"}
+_TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "one line of text"}
+_NOT_IN_A_LINE = ("Cc", "Cs", "Zl", "Zp")  # Unicode: control characters, lone surrogates, line breaks.
 _LIMITS = {
     "minimum": (">=", operator.ge),
     "above": (">", operator.gt),
@@ -90,7 +92,10 @@ def shorten(value: object, *, quote: bool = True) -> str:
     """Return `value` as text on one line, at most some 60 characters long; text is quoted unless told otherwise."""
     if value is None:
         return "null"
-    text = _shortened.repr(value)
+    try:
+        text = _shortened.repr(value)
+    except ValueError:  # Python refuses to print whole numbers of more than 4300 digits.
+        text = "thousands of digits"
     return text[1:-1] if isinstance(value, str) and not quote else text
 
 
@@ -139,7 +144,7 @@ def _is_allowed(value: typing.Any, rules: Mapping) -> bool:
     if isinstance(value, str):
         if rules["choices"] is not None:
             return value in rules["choices"]
-        return bool(value) and not any("\ud800" <= character <= "\udfff" for character in value)
+        return bool(value) and not any(unicodedata.category(character) in _NOT_IN_A_LINE for character in value)
     return math.isfinite(value) and all(
         rules[name] is None or compare(value, rules[name]) for name, (_, compare) in _LIMITS.items()
     )
