@@ -1,4 +1,4 @@
-"""Box formats: corners (`xyxy`, what kyolo uses everywhere), centre and size (`cxcywh`), corner and size (`xywh`, COCO)."""
+"""Box formats: corners (`xyxy`, kyolo's own), centre and size (`cxcywh`), corner and size (`xywh`, COCO's)."""
 
 from keras import ops
 

@@ -6,7 +6,10 @@ BATCH_NORM_MOMENTUM = 0.97  # the reference's 0.03, as Keras counts it
 BATCH_NORM_EPSILON = 1e-3
 
 # U(-1 / sqrt(fan_in), 1 / sqrt(fan_in)), PyTorch's default, which the reference trains from.
-CONV_INITIALIZER = {"class_name": "VarianceScaling", "config": {"scale": 1 / 3, "mode": "fan_in", "distribution": "uniform"}}
+CONV_INITIALIZER = {
+    "class_name": "VarianceScaling",
+    "config": {"scale": 1 / 3, "mode": "fan_in", "distribution": "uniform"},
+}
 
 
 def conv_initializer():

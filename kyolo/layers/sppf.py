@@ -8,7 +8,7 @@ from kyolo.layers.conv_bn_act import ConvBNAct
 
 @keras.saving.register_keras_serializable("kyolo")
 class SPPF(keras.layers.Layer):
-    """Spatial pyramid pooling, fast: three chained max-poolings beside the input, concatenated between 1x1 convolutions.
+    """Spatial pyramid pooling, fast: the input and three chained max-poolings of it, joined between 1x1 convolutions.
 
     Three 5x5 poolings in a chain see what 5x5, 9x9 and 13x13 poolings see, at the price of three small ones. Padding
     counts as minus infinity: a pooled value is always one of the map's.
@@ -32,7 +32,9 @@ class SPPF(keras.layers.Layer):
         self.filters = filters
         self.pool_size = pool_size
         self.pre = None  # its width follows from the input
-        self.pool = keras.layers.MaxPooling2D(pool_size, strides=1, padding="same", dtype=self.dtype_policy, name="pool")
+        self.pool = keras.layers.MaxPooling2D(
+            pool_size, strides=1, padding="same", dtype=self.dtype_policy, name="pool"
+        )
         self.post = ConvBNAct(filters, 1, dtype=self.dtype_policy, name="post")
 
     def build(self, input_shape):

@@ -47,7 +47,7 @@ class DetectionLoss:
         """Computes the parts, not weighted, in float32.
 
         Args:
-            y_true: dict with `boxes` `(B, G, 4)` xyxy pixels, `labels` `(B, G)`, `mask` `(B, G)`, True for real objects.
+            y_true: dict with `boxes` `(B, G, 4)` xyxy pixels, `labels` and `mask` `(B, G)`, True for real objects.
             y_pred: dict with `box_logits` `(B, A, 4, R)` and `class_logits` `(B, A, K)`.
             anchor_points: `(A, 2)` x, y in pixels.
             strides: `(A,)` stride of each point in pixels.

@@ -1,0 +1,4 @@
+"""Backbones: adapters that return a model and its taps."""
+
+from kyolo.models.backbones.taps import Taps as Taps
+from kyolo.models.backbones.yolov8 import yolov8_backbone as yolov8_backbone

@@ -1,0 +1,90 @@
+"""YOLOv8's backbone from KerasCV, tapped before its SPPF.
+
+The numbers of each size stand here: KerasCV's own size names would fetch the architecture from a hub.
+"""
+
+import os
+from typing import NamedTuple
+
+import keras
+import keras_cv
+
+from kyolo.errors import InputError
+from kyolo.models.backbones.taps import Taps
+from kyolo.models.pyramid import BACKBONE_TOP, LevelSpec, level_stride
+
+
+class Size(NamedTuple):
+    """Channels and bottlenecks of the levels P2..P5, and the bottlenecks of each C2f in the neck."""
+
+    channels: tuple[int, int, int, int]
+    depths: tuple[int, int, int, int]
+    neck_depth: int
+
+
+# n to x: channels 64, 128, 256, 512, 1024 x width, cut at 1024 to 512; depths 3, 6, 6, 3 x depth, as YOLOv8's yaml.
+SIZES = {
+    "p": Size((16, 32, 64, 128), (1, 1, 1, 1), 1),  # half of n: kyolo's own, for tests and the quickstart
+    "n": Size((32, 64, 128, 256), (1, 2, 2, 1), 1),
+    "s": Size((64, 128, 256, 512), (1, 2, 2, 1), 1),
+    "m": Size((96, 192, 384, 576), (2, 4, 4, 2), 2),
+    "l": Size((128, 256, 512, 512), (3, 6, 6, 3), 3),
+    "x": Size((160, 320, 640, 640), (3, 6, 6, 3), 3),
+}
+SPPF_NAMES = {"pre": "stack4_spp_fast_pre", "post": "stack4_spp_fast_output"}
+
+
+def yolov8_backbone(size, levels, weights=None):
+    """Builds the backbone up to the last C2f of its coarsest level.
+
+    Args:
+        size: "n", "s", "m", "l", "x", or "p", half as wide as n.
+        levels: names of the levels wanted; those above P5 are not the backbone's.
+        weights: None for random weights, the path of a `.weights.h5` file of KerasCV's `YOLOV8Backbone` of this size,
+            or the name of one of KerasCV's presets, which is fetched. Default None.
+
+    Returns:
+        `Taps`. With `weights`, `Taps.sppf` holds the weights of KerasCV's own SPPF.
+
+    Raises:
+        InputError: when the weights cannot be loaded.
+    """
+    channels, depths, neck_depth = SIZES[size]
+    full = keras_cv.models.YOLOV8Backbone(
+        stackwise_channels=list(channels),
+        stackwise_depth=list(depths),
+        include_rescaling=True,
+        input_shape=(None, None, 3),
+    )
+    if weights is not None:
+        _load(full, weights)
+    specs = tuple(
+        LevelSpec(name, level_stride(name), channels[int(name[1:]) - 2]) for name in levels if name <= BACKBONE_TOP
+    )
+    outputs = {spec.name: full.get_layer(f"stack{int(spec.name[1:]) - 1}_c2f_output").output for spec in specs}
+    model = keras.Model(full.input, outputs, name="backbone")
+    return Taps(model, specs, neck_depth, _sppf_weights(full) if weights is not None else {})
+
+
+def _load(backbone, weights):
+    try:
+        if os.path.exists(weights):
+            backbone.load_weights(weights)
+        else:
+            backbone.set_weights(keras_cv.models.YOLOV8Backbone.from_preset(weights).get_weights())
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"model.backbone.weights: cannot load {weights!r} into this backbone; expected the path of a .weights.h5 "
+            f"file saved from KerasCV's YOLOV8Backbone of the same size, or a preset that can be fetched. "
+            f"Received: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        ) from error
+
+
+def _sppf_weights(full):
+    """KerasCV's SPPF by the names of `kyolo.layers.SPPF`."""
+    weights = {}
+    for ours, theirs in SPPF_NAMES.items():
+        weights[f"{ours}/conv/kernel"] = keras.ops.convert_to_numpy(full.get_layer(f"{theirs}_conv").kernel)
+        for variable in full.get_layer(f"{theirs}_bn").variables:
+            weights[f"{ours}/norm/{variable.name}"] = keras.ops.convert_to_numpy(variable)
+    return weights

@@ -1,0 +1,70 @@
+"""From a configuration to a detector: the one file of the models that sees the configuration."""
+
+import keras
+
+from kyolo.config import ConfigError, LossConfig, ModelConfig
+from kyolo.layers.gam import GAM
+from kyolo.losses.detection import DetectionLoss
+from kyolo.models.backbones import yolov8_backbone
+from kyolo.models.detector import Detector
+from kyolo.models.head import DetectionHead
+from kyolo.models.initialize import seed_weights
+from kyolo.models.neck import PAFPN
+from kyolo.models.pyramid import LevelSpec, PyramidTop, level_stride
+
+
+def build_detector(config: ModelConfig, *, seed: int = 0) -> Detector:
+    """Builds a detector with initial weights.
+
+    Args:
+        config: what to build; `num_classes` must be set.
+        seed: of the initial weights; each is a function of (seed, path of the variable).
+
+    Returns:
+        A `Detector`, not compiled.
+
+    Raises:
+        ConfigError: without `num_classes`.
+
+    Example:
+        >>> build_detector(ModelConfig(num_classes=3)).strides
+        (8, 16, 32)
+    """
+    if config.num_classes is None:
+        raise ConfigError("model.num_classes", "expected a number of classes or data to count them in, received null")
+    taps = yolov8_backbone(config.backbone.size, config.levels, config.backbone.weights)
+    levels = [*taps.levels]
+    for name in config.levels[len(levels) :]:
+        levels.append(LevelSpec(name, level_stride(name), levels[-1].channels))
+    attention = [
+        GAM(reduction=block.reduction, groups=block.groups, init=block.init, name=f"attention_{i}_{block.kind}")
+        for i, block in enumerate(config.attention)
+    ]
+    detector = Detector(
+        backbone=taps.model,
+        top=PyramidTop(levels, attention, taps.neck_depth, name="top"),
+        neck=PAFPN(levels, taps.neck_depth, name="neck"),
+        head=DetectionHead(config.num_classes, levels, config.head.reg_max, name="head"),
+    )
+    pretrained = [] if config.backbone.weights is None else taps.model.get_weights()
+    seed_weights(detector, seed)
+    if pretrained:
+        taps.model.set_weights(pretrained)
+        _set_by_path(detector.top.sppf, taps.sppf)
+    return detector
+
+
+def build_loss(config: LossConfig) -> DetectionLoss:
+    """Builds the loss that a configuration describes."""
+    return DetectionLoss(
+        box=config.box.kind,
+        classification=config.classification.kind,
+        box_weight=config.box.weight,
+        classification_weight=config.classification.weight,
+        dfl_weight=config.dfl.weight,
+    )
+
+
+def _set_by_path(layer: keras.layers.Layer, weights: dict) -> None:
+    for variable in layer.variables:
+        variable.assign(weights[variable.path.partition(f"{layer.name}/")[2]])

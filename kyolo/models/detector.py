@@ -1,0 +1,153 @@
+"""The detector: backbone, top, neck and head, trained by `fit`."""
+
+import contextlib
+
+import keras
+from keras import ops
+
+from kyolo.boxes.anchor_points import make_anchor_points
+from kyolo.boxes.distances import distances_to_boxes, expected_distances
+from kyolo.losses.detection import DetectionLoss
+from kyolo.models.ema import ExponentialMovingAverage
+
+PARTS = ("backbone", "top", "neck", "head")
+
+
+@keras.saving.register_keras_serializable("kyolo")
+class Detector(keras.Model):
+    """A YOLOv8-type detector. `kyolo.build_detector` puts one together from a configuration.
+
+    Args:
+        backbone: `keras.Model` from RGB images to a dict of maps by level name.
+        top: `PyramidTop`: attention, SPPF and the levels above the backbone's.
+        neck: layer from the list of maps to a list of maps of the same shapes.
+        head: `DetectionHead`.
+
+    Input shape:
+        RGB images `(B, H, W, 3)`, uint8 or float in 0..255; H and W divisible by the largest stride.
+
+    Output shape:
+        Dict of float32 `box_logits` `(B, A, 4, R)` and `class_logits` `(B, A, K)`; `decode` turns it into boxes.
+
+    Example:
+        >>> detector = build_detector(ModelConfig(num_classes=3))
+        >>> detector.compile(optimizer=keras.optimizers.AdamW(1e-3), ema_decay=0.9999)
+        >>> detector.fit(make_dataset("path/to/set", "train"), epochs=60)
+    """
+
+    def __init__(self, backbone, top, neck, head, name="detector", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.backbone = backbone
+        self.top = top
+        self.neck = neck
+        self.head = head
+        self.ema = None
+        # Built here and not inside a call: the paths of the variables then do not begin with the detector's own name.
+        shapes = [(None, None, None, level.channels) for level in self.levels]
+        for part in (self.top, self.neck, self.head):
+            if not part.built:
+                part.build(shapes)
+        self.built = True
+
+    @property
+    def levels(self):
+        """`LevelSpec` of each level, finest first."""
+        return tuple(self.head.levels)
+
+    @property
+    def strides(self):
+        """Stride of each level in pixels, smallest first."""
+        return tuple(level.stride for level in self.levels)
+
+    @property
+    def num_classes(self):
+        """Number of classes K."""
+        return self.head.num_classes
+
+    def call(self, images, training=None):
+        maps = self.backbone(images, training=training)
+        for part in (self.top, self.neck, self.head):
+            maps = part(maps, training=training)
+        return maps
+
+    def decode(self, outputs, image_size):
+        """Turns logits into boxes and scores.
+
+        Args:
+            outputs: what `call` returns.
+            image_size: `(height, width)` of the network's input in pixels.
+
+        Returns:
+            `(B, A, 4)` xyxy boxes in pixels of the network's input, not clipped to it, and `(B, A, K)` scores in 0..1.
+        """
+        points, strides = make_anchor_points(image_size, self.strides)
+        distances = expected_distances(outputs["box_logits"]) * strides[:, None]
+        return distances_to_boxes(distances, points), ops.sigmoid(outputs["class_logits"])
+
+    def compile(
+        self, optimizer="adamw", loss=None, *, ema_decay=None, ema_ramp_steps=2000, jit_compile=False, **kwargs
+    ):
+        """Prepares for `fit`.
+
+        Args:
+            optimizer: a Keras optimizer or its name. Default "adamw".
+            loss: a `DetectionLoss`. Default `DetectionLoss()`.
+            ema_decay: decay of the moving average of weights that `ema_weights` gives; None for none. Default None.
+            ema_ramp_steps: steps over which the decay grows to `ema_decay`. Default 2000.
+            jit_compile: whether the training step is compiled by XLA. Default False.
+            **kwargs: other arguments of `keras.Model.compile`.
+        """
+        super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+        self.detection_loss = DetectionLoss() if loss is None else loss
+        self.part_means = {name: keras.metrics.Mean(name=name) for name in self.detection_loss.weights}
+        if ema_decay is not None:
+            self.ema = ExponentialMovingAverage(self.variables, ema_decay, ema_ramp_steps)
+        self._compile_arguments = {"ema_decay": ema_decay, "ema_ramp_steps": ema_ramp_steps, "jit_compile": jit_compile}
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        points, strides = make_anchor_points(x.shape[1:3], self.strides)
+        parts = self.detection_loss.parts(y, y_pred, points, strides)
+        for name, value in parts.items():
+            self.part_means[name].update_state(value)
+        return self.detection_loss.total(parts, ops.shape(x)[0])
+
+    def train_step(self, data):
+        logs = super().train_step(data)
+        if self.ema is not None:
+            self.ema.update(self.optimizer.iterations)
+        return logs
+
+    def fit(self, x=None, *, steps_per_epoch=None, **kwargs):
+        """Trains as `keras.Model.fit` does; an endless dataset of kyolo's brings its own `steps_per_epoch`."""
+        if steps_per_epoch is None:
+            steps_per_epoch = getattr(x, "steps_per_epoch", None)
+        return super().fit(x, steps_per_epoch=steps_per_epoch, **kwargs)
+
+    def ema_weights(self):
+        """A `with` block in which the averaged weights are the model's; without an average it changes nothing."""
+        return contextlib.nullcontext() if self.ema is None else self.ema.swapped_in()
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            **{part: keras.saving.serialize_keras_object(getattr(self, part)) for part in PARTS},
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        parts = {part: keras.saving.deserialize_keras_object(config[part]) for part in PARTS}
+        return cls(**{**config, **parts})
+
+    def get_compile_config(self):
+        if not self.compiled:
+            return None
+        return {
+            "optimizer": keras.saving.serialize_keras_object(self.optimizer),
+            "loss": keras.saving.serialize_keras_object(self.detection_loss),
+            **self._compile_arguments,
+        }
+
+    def compile_from_config(self, config):
+        objects = {name: keras.saving.deserialize_keras_object(config[name]) for name in ("optimizer", "loss")}
+        self.compile(**{**config, **objects})
+        self.optimizer.build(self.trainable_variables)
