@@ -7,6 +7,7 @@ from kyolo.data.index import ImageRecord as ImageRecord
 from kyolo.data.load import load_index as load_index
 from kyolo.data.pipeline import make_dataset as make_dataset
 from kyolo.data.report import DataReport as DataReport
+from kyolo.data.shapes import write_shapes as write_shapes
 from kyolo.data.transforms import Augmentation as Augmentation
 from kyolo.data.transforms import letterbox as letterbox
 
@@ -20,4 +21,5 @@ __all__ = [
     "load_index",
     "make_dataset",
     "read_image",
+    "write_shapes",
 ]

@@ -82,13 +82,9 @@ class ImageStore:
         fitted = fit_image(image, self.image_size, self.fit).numpy()
         if self.cache == "memory":
             self._memory[path] = fitted
-        elif self.cache == "disk":
+        elif self.cache == "disk" and not self._file(path).is_file():
             _save_atomically(self._file(path), fitted)
         return fitted
-
-    def keeps(self, path: str) -> bool:
-        """Whether `get(path)` needs no decoding: the file was decoded before, and has not changed since."""
-        return path in self._memory or (self.cache == "disk" and self._file(path).is_file())
 
     def _file(self, path: str) -> Path:
         """Where an image is kept on disk: the name changes with the file, its time stamp and the target size."""

@@ -11,12 +11,10 @@ from kyolo.data.index import DatasetIndex
 from kyolo.data.load import load_index
 from kyolo.data.transforms import (
     Augmentation,
-    jitter_colours,
+    augment_image,
     letterbox_parameters,
     mosaic,
     pad_image,
-    random_affine,
-    warp,
 )
 
 FIRST_BUCKET = 16  # Padded number of boxes: 16, 32, 64, ...
@@ -106,11 +104,7 @@ class _Samples:
         self.image_size = store.image_size
         self.count = len(records)
         sizes = np.array([(record.height, record.width) for record in records], np.int32)
-        parameters = tf.map_fn(
-            lambda size: letterbox_parameters(tf.unstack(size), store.image_size, store.fit),
-            tf.constant(sizes),
-            fn_output_signature=tf.float32,
-        )
+        parameters = letterbox_parameters(sizes.T, store.image_size, store.fit)  # (N, 4)
         counts = [len(record.labels) for record in records]
         scales = np.repeat(np.tile(parameters[:, :2], 2), counts, axis=0)  # x, y, x, y of every box
         self._boxes = tf.constant(np.concatenate([record.boxes for record in records]) * scales)
@@ -158,11 +152,10 @@ def _train_sample(samples: _Samples, augment: Augmentation | None, seed: int, po
     number = tf.random.experimental.index_shuffle(position % count, shuffle_seed, tf.constant(count - 1, tf.int64))
     if augment is None:
         return _plain_sample(samples, number)
-    seeds = tf.random.split(tf.stack([tf.constant(seed, tf.int64), position]), 3)
+    seeds = tf.random.split(tf.stack([tf.constant(seed, tf.int64), position]), 2)
     image, boxes, labels = _canvas(samples, augment, seeds[0], number, position < mosaic_end)
-    matrix = random_affine(augment, seeds[1], tf.shape(image)[:2], samples.image_size)
-    image, boxes, labels = warp(image, boxes, labels, matrix, samples.image_size)
-    return jitter_colours(image, augment, seeds[2]), samples.truth(number, boxes, labels)
+    image, boxes, labels = augment_image(image, boxes, labels, augment, seeds[1], samples.image_size)
+    return image, samples.truth(number, boxes, labels)
 
 
 def _canvas(samples: _Samples, augment: Augmentation, seed: tf.Tensor, number: tf.Tensor, mosaic_on: tf.Tensor):

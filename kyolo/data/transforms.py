@@ -3,6 +3,7 @@
 Boxes are xyxy in edge coordinates: pixel i covers [i, i + 1), so an image of width W spans 0..W.
 """
 
+import math
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -45,18 +46,18 @@ class Augmentation:
 
 
 def fitted_size(size, image_size: tuple[int, int], fit: str):
-    """Size that an image is resized to before padding: (height, width), float64 scalars with integer values.
+    """Size that an image is resized to before padding: (height, width), float64 with integer values.
 
     Args:
-        size: (height, width) of the image, numbers or scalar tensors.
+        size: (height, width) of the image: numbers or tensors, of one image or of many.
         image_size: (H, W) of the network's input.
         fit: "letterbox": the largest size that fits with the aspect kept; "stretch": (H, W).
     """
+    sides = [tf.cast(side, tf.float64) for side in size]
     if fit == "stretch":
-        return tuple(tf.constant(side, tf.float64) for side in image_size)
+        return tuple(tf.zeros_like(side) + wanted for side, wanted in zip(sides, image_size, strict=True))
     if fit != "letterbox":
         raise ValueError(f'Unknown fit: expected "letterbox" or "stretch", received {fit!r}')
-    sides = [tf.cast(side, tf.float64) for side in size]
     scale = tf.minimum(image_size[0] / sides[0], image_size[1] / sides[1])
     return tuple(tf.maximum(tf.round(side * scale), 1.0) for side in sides)
 
@@ -78,11 +79,11 @@ def pad_image(image: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
 
 
 def letterbox_parameters(size, image_size: tuple[int, int], fit: str) -> tf.Tensor:
-    """(4,) float32 scale_x, scale_y, pad_x, pad_y: x_network = x_original * scale_x + pad_x, y alike."""
+    """(..., 4) float32 scale_x, scale_y, pad_x, pad_y: x_network = x_original * scale_x + pad_x, y alike."""
     height, width = fitted_size(size, image_size, fit)
     scales = [width / tf.cast(size[1], tf.float64), height / tf.cast(size[0], tf.float64)]
     pads = [(image_size[1] - width) // 2, (image_size[0] - height) // 2]
-    return tf.cast(tf.stack(scales + pads), tf.float32)
+    return tf.cast(tf.stack(scales + pads, axis=-1), tf.float32)
 
 
 def letterbox(image, image_size: tuple[int, int], fit: str = "letterbox") -> tuple[tf.Tensor, tf.Tensor]:
@@ -162,9 +163,9 @@ def random_affine(augment: Augmentation, seed: tf.Tensor, canvas_size, image_siz
         (2, 3) float32: y = matrix[:, :2] x + matrix[:, 2] for points (x, y) in edge coordinates.
     """
     draws = tf.random.stateless_uniform((8,), seed, -1.0, 1.0)
-    angle = draws[0] * (augment.degrees * 3.141592653589793 / 180.0)
+    angle = draws[0] * (augment.degrees * math.pi / 180.0)
     scale = 1.0 + draws[1] * augment.scale
-    shear = tf.tan(draws[2:4] * (augment.shear * 3.141592653589793 / 180.0))
+    shear = tf.tan(draws[2:4] * (augment.shear * math.pi / 180.0))
     shift = draws[4:6] * augment.translate * tf.constant([image_size[1], image_size[0]], tf.float32)
     flips = tf.stack([augment.flip_horizontal, augment.flip_vertical])
     flips = tf.where((draws[6:8] + 1.0) / 2.0 < flips, -1.0, 1.0)
@@ -178,24 +179,31 @@ def random_affine(augment: Augmentation, seed: tf.Tensor, canvas_size, image_siz
     return tf.concat([linear, offset[:, None]], axis=1)
 
 
-def warp_image(image: tf.Tensor, matrix: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
-    """Moves an image by `matrix`: bilinear, grey outside, (h, w, 3) uint8 -> (H, W, 3) uint8.
+def warp_image(image: tf.Tensor, matrix: tf.Tensor, image_size: tuple[int, int], *, upright: bool = False) -> tf.Tensor:
+    """Moves an image by `matrix`: bilinear, grey outside, (h, w, 3) uint8 -> (H, W, 3) float32 in 0..255.
 
-    The op wants the map from output to input, between pixel indices; a pixel's centre lies half a pixel beyond its
-    index: x_in + 1/2 = A (x_out + 1/2) + b.
+    The ops want the map from output to input, between pixel indices; a pixel's centre lies half a pixel beyond its
+    index: x_in + 1/2 = A (x_out + 1/2) + b. With `upright` (no rotation, no shear: A is diagonal) this is a crop,
+    resized and mirrored, which is computed twice as fast.
     """
     inverse = tf.linalg.inv(matrix[:, :2])
-    offset = tf.linalg.matvec(inverse, 0.5 - matrix[:, 2]) - 0.5
-    rows = tf.concat([inverse, offset[:, None]], axis=1)
-    warped = tf.raw_ops.ImageProjectiveTransformV3(
-        images=image[None],
-        transforms=tf.concat([tf.reshape(rows, (1, 6)), tf.zeros((1, 2))], axis=1),
-        output_shape=tf.constant(image_size, tf.int32),
-        fill_value=float(GREY),
-        interpolation="BILINEAR",
-        fill_mode="CONSTANT",
-    )[0]
-    return tf.ensure_shape(warped, (*image_size, 3))
+    offset = tf.linalg.matvec(inverse, 0.5 - matrix[:, 2]) - 0.5  # (x, y) of output pixel (0, 0) in the input
+    if upright:
+        last = offset + tf.linalg.diag_part(inverse) * tf.constant([image_size[1] - 1, image_size[0] - 1], tf.float32)
+        corners = tf.stack([offset[1], offset[0], last[1], last[0]])
+        limits = tf.cast(tf.tile(tf.shape(image)[:2] - 1, [2]), tf.float32)  # y, x, y, x
+        warped = tf.image.crop_and_resize(image[None], [corners / limits], [0], image_size, extrapolation_value=GREY)
+    else:
+        rows = tf.concat([inverse, offset[:, None]], axis=1)
+        warped = tf.raw_ops.ImageProjectiveTransformV3(
+            images=tf.cast(image[None], tf.float32),
+            transforms=tf.concat([tf.reshape(rows, (1, 6)), tf.zeros((1, 2))], axis=1),
+            output_shape=tf.constant(image_size, tf.int32),
+            fill_value=float(GREY),
+            interpolation="BILINEAR",
+            fill_mode="CONSTANT",
+        )
+    return tf.ensure_shape(warped[0], (*image_size, 3))
 
 
 def warp_boxes(boxes: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
@@ -205,46 +213,70 @@ def warp_boxes(boxes: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
     return tf.concat([tf.reduce_min(moved, axis=1), tf.reduce_max(moved, axis=1)], axis=1)
 
 
-def warp(image, boxes, labels, matrix, image_size: tuple[int, int]):
-    """Moves an image with its boxes, and drops the boxes of which too little is left.
+def select_visible(boxes: tf.Tensor, matrix: tf.Tensor, canvas_size, image_size: tuple[int, int]):
+    """Moves boxes by `matrix` and tells those of which too little is left.
 
     A box stays when its visible part has sides over 2 px, an aspect under 100, and over a tenth of the whole moved
     box's area. Visible is what lies inside the canvas *and* inside the output.
 
     Args:
+        boxes: (n, 4) float32 xyxy pixels of the canvas; they may reach beyond it.
+        matrix: (2, 3) float32, as from `random_affine`.
+        canvas_size: (height, width).
+        image_size: (H, W) of the output.
+
+    Returns:
+        (n, 4) float32 xyxy of what is visible in the output, and (n,) bool: True for boxes that stay.
+    """
+    visible = _clip(warp_boxes(_clip(boxes, canvas_size), matrix), image_size)
+    whole = warp_boxes(boxes, matrix)
+    width, height = visible[:, 2] - visible[:, 0], visible[:, 3] - visible[:, 1]
+    area = (whole[:, 2] - whole[:, 0]) * (whole[:, 3] - whole[:, 1])
+    stays = (tf.minimum(width, height) > MIN_SIDE) & (width * height > MIN_AREA_KEPT * area)
+    stays &= tf.maximum(width, height) < MAX_ASPECT * tf.minimum(width, height)
+    return visible, stays
+
+
+def jitter_colours(pixels: tf.Tensor, augment: Augmentation, seed: tf.Tensor) -> tf.Tensor:
+    """Changes hue, saturation and brightness at random: (H, W, 3) float32 in 0..255 -> the same.
+
+    A pixel p with channel mean m becomes v (m + s R (p - m)), where R turns about the grey axis by the hue's angle, s
+    and v are the gains of saturation and value: one 3x3 matrix, three times as fast as the way through HSV. Deviation
+    from the HSV formula: a change of saturation keeps the channels' mean, not their maximum.
+    """
+    draws = tf.random.stateless_uniform((3,), seed, -1.0, 1.0)
+    angle = draws[0] * (augment.hue * math.pi)
+    saturation, value = 1.0 + draws[1] * augment.saturation, 1.0 + draws[2] * augment.value
+    grey = tf.fill((3, 3), 1.0 / 3.0)
+    quarter_turn = tf.constant([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3.0)
+    turn = tf.cos(angle) * (tf.eye(3) - grey) + tf.sin(angle) * quarter_turn
+    matrix = value * (grey + saturation * turn)
+    changed = tf.matmul(tf.reshape(pixels, (-1, 3)), matrix, transpose_b=True)
+    return tf.clip_by_value(tf.reshape(changed, tf.shape(pixels)), 0.0, 255.0)
+
+
+def augment_image(image, boxes, labels, augment: Augmentation, seed: tf.Tensor, image_size: tuple[int, int]):
+    """Applies geometry and colours to a canvas, resampling it once.
+
+    Args:
         image: (h, w, 3) uint8.
         boxes: (n, 4) float32 xyxy pixels of `image`; they may reach beyond it.
         labels: (n,) int32.
-        matrix: (2, 3) float32, as from `random_affine`.
+        augment: the strengths.
+        seed: (2,) integer.
         image_size: (H, W) of the output.
 
     Returns:
         (H, W, 3) uint8, (m, 4) float32 xyxy inside the output, (m,) int32.
     """
-    seen = _clip(warp_boxes(_clip(boxes, tf.shape(image)[:2]), matrix), image_size)
-    whole = warp_boxes(boxes, matrix)
-    width, height = seen[:, 2] - seen[:, 0], seen[:, 3] - seen[:, 1]
-    area = (whole[:, 2] - whole[:, 0]) * (whole[:, 3] - whole[:, 1])
-    keep = (tf.minimum(width, height) > MIN_SIDE) & (width * height > MIN_AREA_KEPT * area)
-    keep &= tf.maximum(width, height) < MAX_ASPECT * tf.minimum(width, height)
-    return warp_image(image, matrix, image_size), tf.boolean_mask(seen, keep), tf.boolean_mask(labels, keep)
-
-
-def jitter_colours(image: tf.Tensor, augment: Augmentation, seed: tf.Tensor) -> tf.Tensor:
-    """Changes hue, saturation and brightness at random: (H, W, 3) uint8 -> uint8.
-
-    Deviation from a product in HSV space: the brightness multiplies RGB and each channel is clipped at 255, so that
-    what gets too bright turns paler, as in an overexposed photograph.
-    """
-    draws = tf.random.stateless_uniform((3,), seed, -1.0, 1.0)
-    pixels = tf.cast(image, tf.float32)
-    if augment.hue:
-        pixels = tf.raw_ops.AdjustHue(images=pixels, delta=draws[0] * (augment.hue / 2.0))
-    if augment.saturation:
-        pixels = tf.raw_ops.AdjustSaturation(images=pixels, scale=1.0 + draws[1] * augment.saturation)
-    if augment.value:
-        pixels = pixels * (1.0 + draws[2] * augment.value)
-    return tf.cast(tf.minimum(pixels + 0.5, 255.0), tf.uint8)
+    seeds = tf.random.split(seed, 2)
+    canvas_size = tf.shape(image)[:2]
+    matrix = random_affine(augment, seeds[0], canvas_size, image_size)
+    pixels = warp_image(image, matrix, image_size, upright=not (augment.degrees or augment.shear))
+    if augment.hue or augment.saturation or augment.value:
+        pixels = jitter_colours(pixels, augment, seeds[1])
+    visible, stays = select_visible(boxes, matrix, canvas_size, image_size)
+    return tf.cast(pixels + 0.5, tf.uint8), tf.boolean_mask(visible, stays), tf.boolean_mask(labels, stays)
 
 
 def _clip(boxes: tf.Tensor, size) -> tf.Tensor:
