@@ -11,9 +11,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from kyolo.evaluation.detect import NMSSettings, Predictor
+from kyolo.evaluation.fast_cocoeval import FastCOCOeval
 
 SUMMARY = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")  # as COCOeval.summarize orders its figures
 COCO_MAX_DETECTIONS = (1, 10, 100)  # a class and image, COCOeval's defaults: AP counts the 100 best
@@ -34,7 +34,7 @@ def coco_metrics(truth: dict, results: list[dict]) -> dict[str, Any]:
         of the original image), and per_class {name: ap}; None where the truth holds nothing to find.
     """
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-        evaluation = COCOeval(_index(truth, truth["annotations"]), _index(truth, _with_areas(results)), "bbox")
+        evaluation = FastCOCOeval(_index(truth, truth["annotations"]), _index(truth, _with_areas(results)), "bbox")
         evaluation.params.maxDets = list(COCO_MAX_DETECTIONS)
         evaluation.evaluate()
         evaluation.accumulate()
@@ -122,17 +122,7 @@ def score(predictor: Predictor, dataset: tf.data.Dataset) -> dict[str, Any]:
     with predictor.detector.ema_weights():
         for i, detections in enumerate(predictor.predict(network_inputs())):
             results += coco_results(image_ids[i], **detections, category_ids=dataset.index.category_ids)
-    return {**coco_metrics(dataset.index.truth, results), "protocol": protocol(predictor.settings)}
-
-
-def protocol(settings: NMSSettings) -> dict[str, Any]:
-    """How a figure was measured: it is written beside every AP."""
-    return {
-        **asdict(settings),
-        "nms": "per class",
-        "scorer": "pycocotools",
-        "coco_max_detections": list(COCO_MAX_DETECTIONS),
-    }
+    return {**coco_metrics(dataset.index.truth, results), "protocol": _protocol(predictor)}
 
 
 class CocoAP(keras.callbacks.Callback):
@@ -171,6 +161,17 @@ class CocoAP(keras.callbacks.Callback):
         if logs is not None:
             for name in ("ap", "ap50", "ap75"):
                 logs[f"val_{name}"] = math.nan if self.metrics[name] is None else self.metrics[name]
+
+
+def _protocol(predictor: Predictor) -> dict[str, Any]:
+    """How a figure was measured: it is written beside every AP."""
+    return {
+        **asdict(predictor.settings),
+        "nms": "per class",
+        "scorer": "pycocotools",
+        "coco_max_detections": list(COCO_MAX_DETECTIONS),
+        "weights": "as they are" if getattr(predictor.detector, "ema", None) is None else "moving average",
+    }
 
 
 def _index(truth: dict, annotations: list[dict]) -> COCO:

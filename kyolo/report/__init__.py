@@ -1,0 +1,7 @@
+"""What people look at: pictures with boxes, tables of figures."""
+
+from kyolo.report.pictures import draw_detections as draw_detections
+from kyolo.report.table import format_metrics as format_metrics
+from kyolo.report.table import format_table as format_table
+
+__all__ = ["draw_detections", "format_metrics", "format_table"]
