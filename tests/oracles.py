@@ -7,25 +7,6 @@ B batch, H W C map, A anchor points, G padded truths, K classes, R bins.
 
 import numpy as np
 
-# Two boxes each, where formulas break: 0 / 0, square roots at 0, kinks, overflow, cancellation.
-DEGENERATE_PAIRS = {
-    "identical": ((10, 10, 30, 50), (10, 10, 30, 50)),
-    "concentric": ((20, 20, 40, 40), (10, 10, 50, 50)),
-    "touching": ((0, 0, 10, 10), (10, 0, 20, 10)),
-    "corner": ((0, 0, 10, 10), (10, 10, 20, 20)),
-    "vertical_offset": ((0, 0, 10, 10), (0, 5, 10, 15)),
-    "horizontal_offset": ((0, 0, 10, 10), (5, 0, 15, 10)),
-    "disjoint": ((0, 0, 10, 10), (200, 90, 210, 100)),
-    "no_width": ((5, 0, 5, 10), (0, 0, 10, 10)),
-    "no_height": ((0, 5, 10, 5), (0, 0, 10, 10)),
-    "point": ((5, 5, 5, 5), (0, 0, 10, 10)),
-    "two_points": ((5, 5, 5, 5), (5, 5, 5, 5)),
-    "far_points": ((5, 5, 5, 5), (9, 7, 9, 7)),
-    "inverted": ((10, 10, 0, 0), (0, 0, 10, 10)),
-    "huge": ((0, 0, 1e5, 1e5), (5e4, 0, 1.5e5, 1e5)),
-    "tiny": ((0.5, 0.5, 0.5001, 0.5001), (0.5, 0.5, 0.5002, 0.5001)),
-}
-
 
 def divide(numerator, denominator):
     """Quotient that is 0 where the denominator is 0."""

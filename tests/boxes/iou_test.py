@@ -3,7 +3,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from kyolo import boxes
-from tests import oracles
+from tests import oracles, scenes
 
 # Predicted and target box.
 A = ((0, 0, 10, 10), (5, 5, 15, 15))
@@ -15,8 +15,8 @@ F = ((102, 98, 205, 301), (100, 100, 200, 300))
 
 # 1 - similarity, computed in float64 by an implementation outside this project. By hand, in the order A to F:
 # IoU: 25 / 175, 100 / 700, 0, 16 / 100, 200 / 800.
-# CIoU: A adds rho^2 / c^2 = 50 / 450; B 450 / 3200 and alpha v = 0.168467; C 400 / 1000; D 2 / 200; E 125 / 2000, and no
-# aspect term, for the ratio is the same.
+# CIoU: A adds rho^2 / c^2 = 50 / 450; B 450 / 3200 and alpha v = 0.168467; C 400 / 1000; D 2 / 200; E 125 / 2000, and
+# no aspect term, for the ratio is the same.
 LOSSES = {
     "iou": (0.85714286, 0.85714286, 1.00000000, 0.84000000, 0.75000000, 0.08020085),
     "ciou": (0.96825397, 1.16623548, 1.40000000, 0.85000000, 0.81250000, 0.08044016),
@@ -112,7 +112,7 @@ class IoUTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.named_parameters(*KINDS)
     def test_degenerate_values(self, similarity, oracle):
-        for name, pair in oracles.DEGENERATE_PAIRS.items():
+        for name, pair in scenes.DEGENERATE_PAIRS.items():
             p, g = np.float64(pair)
             value = float(similarity(np.float32(p), np.float32(g)))
             self.assertTrue(np.isfinite(value), msg=name)
@@ -122,7 +122,7 @@ class IoUTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_limits(self):
         # Disjoint and touching: 0. Concentric: no distance term. Same ratio: no aspect term.
-        pairs = oracles.DEGENERATE_PAIRS
+        pairs = scenes.DEGENERATE_PAIRS
         for name in ("disjoint", "touching", "corner"):
             self.assertEqual(float(boxes.iou(*np.float32(pairs[name]))), 0, msg=name)
         self.assertNear(float(boxes.ciou(*np.float32(pairs["concentric"]))), 400 / 1600, 1e-6)
@@ -132,10 +132,10 @@ class IoUTest(tf.test.TestCase, parameterized.TestCase):
 class GradientTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.named_parameters(*KINDS)
     def test_finite_on_degenerate_boxes(self, similarity, _):
-        p, g = np.swapaxes(np.float64(list(oracles.DEGENERATE_PAIRS.values())), 0, 1)
+        p, g = np.swapaxes(np.float64(list(scenes.DEGENERATE_PAIRS.values())), 0, 1)
         for mode, both in gradients(similarity, p, g).items():
             for gradient in both:
-                for name, row in zip(oracles.DEGENERATE_PAIRS, gradient.numpy(), strict=True):
+                for name, row in zip(scenes.DEGENERATE_PAIRS, gradient.numpy(), strict=True):
                     self.assertTrue(np.isfinite(row).all(), msg=f"{mode}, {name}: {row}")
 
     @parameterized.named_parameters(*KINDS)
