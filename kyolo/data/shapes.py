@@ -3,7 +3,9 @@
 import json
 import math
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -64,16 +66,21 @@ def write_shapes(
     for number, (split, count) in enumerate((("train", train), ("val", val))):
         (folder / split).mkdir(exist_ok=True)
         names = [f"{image:06d}.jpg" for image in range(count)]
-        truths = []  # one list of (label, xywh) an image
-        for image, name in enumerate(names):
-            pixels, truth = draw_scene(np.random.default_rng((seed, number, image)), image_size)
-            Image.fromarray(pixels).save(folder / split / name, quality=90)
-            truths.append(truth)
+        draw = partial(_write_image, folder / split, (seed, number), image_size)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            truths = list(pool.map(draw, range(count), names))  # one list of (label, xywh) an image
         if shuffle_labels and split == "train":
             order = np.random.default_rng((seed, number, count)).permutation(count)
             truths = [truths[source] for source in order]
         content = json.dumps(_to_coco(names, truths, image_size))
         (folder / "annotations" / f"instances_{split}.json").write_text(content, encoding="utf-8")
+
+
+def _write_image(folder: Path, seed: tuple[int, int], image_size: int, image: int, name: str) -> list:
+    """Draws and writes an image; returns what is on it. Its random numbers are its own, whichever thread draws it."""
+    pixels, truth = draw_scene(np.random.default_rng((*seed, image)), image_size)
+    Image.fromarray(pixels).save(folder / name, quality=90)
+    return truth
 
 
 def draw_scene(rng: np.random.Generator, image_size: int) -> tuple[np.ndarray, list[tuple[int, list[float]]]]:
@@ -108,7 +115,7 @@ def _add_figure(
         mask, area = _draw_mask(label, centre, radius, angle, image_size)
         covered = [replace(figure, visible=figure.visible & ~mask) for figure in figures]
         scene = [*covered, _Figure(label, colour, mask, area)]
-        if min(figure.visible.sum() / figure.area for figure in scene) < MIN_VISIBLE:
+        if min(np.count_nonzero(figure.visible) / figure.area for figure in scene) < MIN_VISIBLE:
             continue
         coverage = _average(mask)[..., None]
         beneath = [pixels[coverage[..., 0] > 0.5].mean(axis=0)]
@@ -142,8 +149,9 @@ def _draw_mask(label: int, centre: np.ndarray, radius: float, angle: float, imag
 
 def _average(mask: np.ndarray) -> np.ndarray:
     """A supersampled mask as coverage 0..1 of each pixel."""
-    side = len(mask) // SUPERSAMPLING
-    return mask.reshape(side, SUPERSAMPLING, side, SUPERSAMPLING).mean(axis=(1, 3))
+    steps = range(SUPERSAMPLING)
+    counts = sum(mask[row::SUPERSAMPLING, column::SUPERSAMPLING].astype(np.uint8) for row in steps for column in steps)
+    return counts / SUPERSAMPLING**2
 
 
 def _box(mask: np.ndarray) -> list[float]:
