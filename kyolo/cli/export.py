@@ -1,0 +1,66 @@
+"""Write a trained detector as a file for other programs, checked against Keras on real images."""
+
+import argparse
+import dataclasses
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+
+from kyolo.cli.options import (
+    CheckFailed,
+    add_run_arguments,
+    add_set_argument,
+    class_names,
+    data_path,
+    import_tensorflow,
+    override_run,
+    with_picture_settings,
+)
+from kyolo.config import config_to_dict, image_hw
+from kyolo.errors import InputError
+
+CHECK_IMAGES = 8
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    add_run_arguments(parser)
+    parser.add_argument("--to", required=True, choices=("saved_model", "tflite"), help="format")
+    parser.add_argument("--output", required=True, metavar="PATH", help="new folder (saved_model) or file (tflite)")
+    parser.add_argument("--data", metavar="SET", help="data set whose val images check the export (default: the run's)")
+    add_set_argument(parser, "data.image_size=256 or evaluation.confidence=0.4 (saved_model; default: 0.25)")
+
+
+def run(arguments: argparse.Namespace) -> Iterator[dict]:
+    """Export, print how far the export is from the detector, and yield that."""
+    output = Path(arguments.output)
+    if output.exists():
+        raise InputError(f"{output}: expected a path that is new, received one in use; choose another --output")
+    import_tensorflow()
+    from kyolo import data, evaluation, export, training
+
+    opened = training.open_run(arguments.run)
+    config = override_run(with_picture_settings(opened.config), arguments.set)
+    detector = opened.load_detector(arguments.weights)
+    paths = evaluation.find_images([Path(data_path(config, arguments.data)) / "val"])[:CHECK_IMAGES]
+    images = [data.read_image(path) for path in paths]
+    fitted: dict[str, typing.Any] = {
+        "image_size": image_hw(config.data.image_size),
+        "fit": config.data.fit,
+        "images": images,
+    }
+    report: typing.Any  # a ParityReport: there are images
+    try:
+        if arguments.to == "tflite":
+            report = export.to_tflite(detector, output, **fitted)
+        else:
+            settings = config_to_dict(config.evaluation)
+            del settings["batch_size"]
+            report = export.to_saved_model(detector, output, class_names=class_names(config), **fitted, **settings)
+    except export.ExportError as error:
+        raise CheckFailed(str(error)) from error
+    print(
+        f"{output}: equal to Keras on {report.images} images, "
+        f"boxes within {report.box_error:.1g} px, scores within {report.score_error:.1g}"
+    )
+    yield {"path": str(output), "format": arguments.to, **dataclasses.asdict(report)}

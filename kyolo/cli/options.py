@@ -1,0 +1,86 @@
+"""What several commands share: arguments, the run they start from, and overrides of its settings."""
+
+import argparse
+import contextlib
+import dataclasses
+import os
+import typing
+from collections.abc import Iterable, Iterator
+
+from kyolo.config import Config, ConfigError, apply_overrides
+
+OVERRIDABLE = ("data", "evaluation")  # Of a finished run: its model and training are what they are.
+
+# What people look at: sure detections, one class each. AP wants many weak ones, as in the run's own settings.
+PICTURE_SETTINGS: dict[str, typing.Any] = {"confidence": 0.25, "multi_label": False}
+
+
+class CheckFailed(Exception):
+    """What was asked for is done, and found wrong: the exit code is 1."""
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --run and --weights, which name a trained detector."""
+    parser.add_argument("--run", required=True, metavar="RUN", help="folder that `kyolo train` wrote")
+    parser.add_argument(
+        "--weights", choices=("best", "last"), default="best", help="which of its weights (default: best)"
+    )
+
+
+def add_set_argument(parser: argparse.ArgumentParser, example: str) -> None:
+    """Add --set, which may be repeated."""
+    text = f"change a setting, such as {example}; may be repeated"
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=text)
+
+
+def override_run(config: Config, overrides: Iterable[str]) -> Config:
+    """Apply overrides to the config of a finished run; those that could have no effect raise `ConfigError`."""
+    overrides = tuple(overrides)
+    for override in overrides:
+        path = override.partition("=")[0].strip()
+        if "=" in override and path.split(".")[0] not in OVERRIDABLE:
+            problem = f"expected a setting of {' or '.join(OVERRIDABLE)}, since the run is trained, received this one"
+            raise ConfigError(path, problem)
+    return apply_overrides(config, overrides)
+
+
+def with_picture_settings(config: Config) -> Config:
+    """Return the config with the settings of `PICTURE_SETTINGS` instead of the run's."""
+    return dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, **PICTURE_SETTINGS))
+
+
+def data_path(config: Config, given: str | None) -> str:
+    """Return the folder of the data set: the one given, or the config's; absolute, as runs are opened anywhere."""
+    path = given or config.data.path
+    if path is None:
+        raise ConfigError("data.path", "missing; expected the folder of a data set (--data SET), received nothing")
+    return os.path.abspath(path)
+
+
+def class_names(config: Config) -> tuple[str, ...]:
+    """Return the names of a run's classes, which training has written into its config."""
+    if config.data.class_names is None:
+        raise ConfigError("data.class_names", "missing; expected the config.yaml that training wrote, received another")
+    return config.data.class_names
+
+
+def import_tensorflow() -> None:
+    """Import TensorFlow without its C++ log. Commands call this after the checks that are quick without it."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    with _stderr_of_c_discarded():  # Some lines come before TensorFlow has read its log level.
+        import tensorflow  # noqa: F401 (for its side effects)
+
+
+@contextlib.contextmanager
+def _stderr_of_c_discarded() -> Iterator[None]:
+    """Point the process' file descriptor 2 at nothing for a while."""
+    kept = os.dup(2)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(nothing)
+        os.close(kept)

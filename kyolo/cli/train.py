@@ -1,0 +1,101 @@
+"""Train a detector, or continue a run that was stopped."""
+
+import argparse
+import dataclasses
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+
+from kyolo.cli.options import add_set_argument, data_path, import_tensorflow
+from kyolo.config import Config, config_to_dict, image_hw, load_config
+from kyolo.errors import InputError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    parser.add_argument("--config", metavar="FILE", help="YAML file, such as configs/yolov8_n.yaml")
+    parser.add_argument("--data", metavar="SET", help="folder of the data set (data.path)")
+    parser.add_argument("--output", metavar="RUN", help="folder to write the run into; a new one unless --resume")
+    add_set_argument(parser, "train.epochs=60")
+    parser.add_argument("--strict", action="store_true", help="stop at a bad image or box instead of skipping it")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--resume", action="store_true", help="continue the run in --output, with the config it has")
+    mode.add_argument(
+        "--dry-run", action="store_true", help="print the resolved config and the model's cost, write nothing"
+    )
+
+
+def run(arguments: argparse.Namespace) -> Iterator[dict]:
+    """Train, and yield the metrics; or with --dry-run yield the config and the cost."""
+    if arguments.dry_run:
+        yield _describe(_read_config(arguments))
+        return
+    if arguments.output is None:
+        raise InputError("--output is missing: expected the folder to write the run into, received nothing")
+    if arguments.resume:
+        _check_alone(arguments)
+    else:
+        config = _read_config(arguments)
+        config = _with_data(config, path=data_path(config, arguments.data))
+    import_tensorflow()
+    from kyolo import training
+
+    if arguments.resume:
+        config = training.open_run(arguments.output).config
+    yield training.train(config, Path(arguments.output), resume=arguments.resume)
+
+
+def _read_config(arguments: argparse.Namespace) -> Config:
+    if arguments.config is None:
+        raise InputError("--config is missing: expected a YAML file such as configs/yolov8_n.yaml, received nothing")
+    config = load_config(arguments.config, arguments.set)
+    if arguments.data is not None:
+        config = _with_data(config, path=data_path(config, arguments.data))
+    return _with_data(config, strict=True) if arguments.strict else config
+
+
+def _with_data(config: Config, **changes: typing.Any) -> Config:
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, **changes))
+
+
+def _check_alone(arguments: argparse.Namespace) -> None:
+    given = [f"--{name}" for name in ("config", "data", "set", "strict") if getattr(arguments, name)]
+    if given:
+        raise InputError(
+            f"--resume goes on with the run's own config: expected --output, received {', '.join(given)} too"
+        )
+
+
+def _describe(config: Config) -> dict:
+    """Print the resolved config, the trainable weights and GFLOP of its model; return them as a document."""
+    import yaml
+
+    import_tensorflow()
+    from kyolo.models import build_detector
+    from kyolo.models.cost import count_gflop, count_weights
+
+    config = _resolve(config)
+    detector = build_detector(config.model)
+    height, width = image_hw(config.data.image_size)
+    weights, gflop = count_weights(detector), count_gflop(detector, (height, width))
+    print(
+        yaml.safe_dump(config_to_dict(config), sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
+    )
+    print(f"trainable weights  {weights:,}")
+    print(f"GFLOP              {gflop:.2f} (2 x multiply-adds, one image of {height} x {width} pixels)")
+    return {"config": config_to_dict(config), "trainable_weights": weights, "gflop": gflop}
+
+
+def _resolve(config: Config) -> Config:
+    """Fill the classes in from the data, where data is given, and report what is wrong with it."""
+    if config.data.path is None:
+        return config
+    from kyolo.data import load_index
+
+    index = load_index(config.data.path, "train", strict=config.data.strict, dev_fraction=config.data.dev_fraction)
+    print(index.problems.table(), end="\n\n")
+    return dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, num_classes=len(index.class_names)),
+        data=dataclasses.replace(config.data, class_names=index.class_names),
+    )
