@@ -85,7 +85,7 @@ class Detector(keras.Model):
         return distances_to_boxes(distances, points), ops.sigmoid(outputs["class_logits"])
 
     def compile(
-        self, optimizer="adamw", loss=None, *, ema_decay=None, ema_ramp_steps=2000, jit_compile=False, **kwargs
+        self, optimizer="adamw", loss=None, *, ema_decay=None, jit_compile=False, **kwargs
     ):
         """Prepares for `fit`.
 
@@ -93,7 +93,6 @@ class Detector(keras.Model):
             optimizer: a Keras optimizer or its name. Default "adamw".
             loss: a `DetectionLoss`. Default `DetectionLoss()`.
             ema_decay: decay of the moving average of weights that `ema_weights` gives; None for none. Default None.
-            ema_ramp_steps: steps over which the decay grows to `ema_decay`. Default 2000.
             jit_compile: whether the training step is compiled by XLA. Default False.
             **kwargs: other arguments of `keras.Model.compile`.
         """
@@ -101,8 +100,8 @@ class Detector(keras.Model):
         self.detection_loss = DetectionLoss() if loss is None else loss
         self.part_means = {name: keras.metrics.Mean(name=name) for name in self.detection_loss.weights}
         if ema_decay is not None:
-            self.ema = ExponentialMovingAverage(self.variables, ema_decay, ema_ramp_steps)
-        self._compile_arguments = {"ema_decay": ema_decay, "ema_ramp_steps": ema_ramp_steps, "jit_compile": jit_compile}
+            self.ema = ExponentialMovingAverage(self.variables, ema_decay)
+        self._compile_arguments = {"ema_decay": ema_decay, "jit_compile": jit_compile}
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         points, strides = make_anchor_points(x.shape[1:3], self.strides)

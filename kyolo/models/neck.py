@@ -10,6 +10,22 @@ from kyolo.layers.conv_bn_act import ConvBNAct
 from kyolo.models.pyramid import LevelSpec
 
 
+@ops.custom_gradient
+def upsample(x):
+    """Doubles height and width by repeating each cell: `(B, H, W, C)` to `(B, 2 H, 2 W, C)`.
+
+    One nearest-neighbour resize, which TFLite has built in. Its own gradient is missing in XLA on CPUs; it is the sum
+    over the four copies.
+    """
+    height, width = ops.shape(x)[1:3]
+
+    def gradient(*args, upstream=None):
+        upstream = args[0] if upstream is None else upstream
+        return 4 * ops.average_pool(upstream, 2, strides=2)
+
+    return ops.image.resize(x, (2 * height, 2 * width), interpolation="nearest"), gradient
+
+
 @keras.saving.register_keras_serializable("kyolo")
 class PAFPN(keras.layers.Layer):
     """Path aggregation network of C2f blocks over any run of consecutive levels.
@@ -56,9 +72,7 @@ class PAFPN(keras.layers.Layer):
     def call(self, inputs):
         maps = list(inputs)
         for i in reversed(range(len(maps) - 1)):
-            size = ops.shape(maps[i])[1:3]
-            upsampled = ops.image.resize(maps[i + 1], size, interpolation="nearest")
-            maps[i] = self.top_down[i](ops.concatenate([upsampled, maps[i]], axis=-1))
+            maps[i] = self.top_down[i](ops.concatenate([upsample(maps[i + 1]), maps[i]], axis=-1))
         for i in range(len(maps) - 1):
             maps[i + 1] = self.bottom_up[i](ops.concatenate([self.downsample[i](maps[i]), maps[i + 1]], axis=-1))
         return maps

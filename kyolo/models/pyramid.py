@@ -62,7 +62,8 @@ class PyramidTop(keras.layers.Layer):
     def build(self, input_shape):
         shape = (None, None, None, self.inner[-1].channels)
         for layer in (*self.attention, self.sppf):
-            layer.build(shape)
+            if not layer.built:  # a layer that was loaded from a file is
+                layer.build(shape)
         for level, (downsample, c2f) in zip(self.outer, self.extra, strict=True):
             downsample.build(shape)
             shape = (None, None, None, level.channels)
