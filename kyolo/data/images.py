@@ -73,12 +73,12 @@ class ImageStore:
         if self.cache == "disk":
             try:
                 return np.load(self._file(path), allow_pickle=False)
-            except (OSError, ValueError, EOFError):
-                pass  # Not kept yet, or not readable: decoded below and written anew.
+            except (OSError, ValueError, EOFError):  # Not kept yet, or damaged: decoded below and written anew.
+                self._file(path).unlink(missing_ok=True)
         return self.put(path, read_image(path))
 
     def put(self, path: str, image: np.ndarray) -> np.ndarray:
-        """Fits a decoded image and keeps it; returns what `get(path)` returns."""
+        """Fits a decoded image and keeps it, if it is not kept already; returns what `get(path)` returns."""
         fitted = fit_image(image, self.image_size, self.fit).numpy()
         if self.cache == "memory":
             self._memory[path] = fitted

@@ -1,0 +1,181 @@
+import contextlib
+import copy
+import io
+import json
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from kyolo.data.coco import read_coco
+from kyolo.errors import InputError
+from tests.data.sets import annotation, write_set
+
+
+def average_precisions(truth, detections):
+    """The 12 numbers of pycocotools."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO()
+        coco.dataset = copy.deepcopy(truth)
+        coco.createIndex()
+        evaluation = COCOeval(coco, coco.loadRes(detections), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation.stats
+
+
+class CocoTest(tf.test.TestCase, parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.folder = pathlib.Path(self.get_temp_dir())
+
+    def read(self, annotations, **options):
+        write_set(self.folder, annotations, **options)
+        return read_coco(self.folder, "train")
+
+    def test_boxes_become_xyxy_clipped_to_the_image(self):
+        # The image is 40 wide, 20 high. 30 + 15 > 40 and -2 < 0 are cut.
+        index = self.read([annotation([1, 2, 10.5, 4]), annotation([30, -2, 15, 6])])
+        (record,) = index.records
+        self.assertAllEqual(record.boxes, [[1, 2, 11.5, 6], [30, 0, 40, 4]])
+        self.assertEqual(record.boxes.dtype, np.float32)
+        self.assertEqual(record.labels.dtype, np.int32)
+        self.assertEqual((record.height, record.width, record.image_id), (20, 40, 1))
+        self.assertEqual(record.path, str(self.folder / "train" / "a.png"))
+
+    def test_sparse_category_ids_become_labels_in_their_order(self):
+        categories = [{"id": 90, "name": "z"}, {"id": 7, "name": "s"}, {"id": 18, "name": "e"}]
+        index = self.read([annotation([0, 0, 5, 5], category_id=c) for c in (90, 7, 18)], categories=categories)
+        self.assertEqual(index.category_ids, (7, 18, 90))
+        self.assertEqual(index.class_names, ("s", "e", "z"))
+        self.assertAllEqual(index.records[0].labels, [2, 0, 1])
+
+    def test_crowds_are_truth_but_not_trained_on(self):
+        index = self.read([annotation([0, 0, 5, 5], iscrowd=1, id=3), annotation([1, 1, 5, 5], id=4)])
+        self.assertAllEqual(index.records[0].boxes, [[1, 1, 6, 6]])
+        self.assertEqual([entry["id"] for entry in index.truth["annotations"]], [3, 4])
+        self.assertEmpty(index.problems.problems)
+
+    @parameterized.parameters(
+        ("annotation of an unknown image", {"image_id": 9}),
+        ("annotation of an unknown image", {"image_id": None}),
+        ("annotation of an unknown category", {"category_id": 2}),
+        ("box that is not four finite numbers", {"bbox": [1, 2, 3]}),
+        ("box that is not four finite numbers", {"bbox": [1, 2, 3, float("nan")]}),
+        ("box that is not four finite numbers", {"bbox": [1, 2, 3, float("inf")]}),
+        ("box that is not four finite numbers", {"bbox": [1, 2, 3, "4"]}),
+        ("box that is not four finite numbers", {"bbox": None}),
+        ("box without area", {"bbox": [1, 2, 0, 5]}),
+        ("box without area", {"bbox": [1, 2, 5, -5]}),
+        ("box outside the image", {"bbox": [40, 2, 5, 5]}),
+        ("box outside the image", {"bbox": [2, -9, 5, 8]}),
+    )
+    def test_bad_annotation_is_named_and_skipped(self, kind, fields):
+        index = self.read([{**annotation([1, 2, 3, 4]), **fields, "id": 17}, annotation([1, 1, 2, 2], id=1)])
+        self.assertLen(index.records[0].boxes, 1)
+        name = "annotation 17" if kind == "annotation of an unknown image" else "annotation 17 of a.png"
+        self.assertEqual(dict(index.problems.problems), {kind: (name,)})
+        stays_in_truth = kind in ("box without area", "box outside the image")
+        self.assertLen(index.truth["annotations"], 2 if stays_in_truth else 1)
+
+    @parameterized.parameters((5,), ("text",), (None,), ([],))
+    def test_annotation_that_is_no_object(self, entry):
+        index = self.read([entry])
+        self.assertEqual(dict(index.problems.problems), {"annotation of an unknown image": ("annotations[0]",)})
+
+    def test_bad_image_entries_are_named(self):
+        content = write_set(self.folder, [], images=[("a.png", 40, 20)])
+        content["images"] += [{"id": 2}, 5, {"id": "3", "file_name": "b", "height": 1, "width": 1}]
+        content["images"] += [{"id": 4, "file_name": "c", "height": 0, "width": 1}, {**content["images"][0]}]
+        (self.folder / "annotations/instances_train.json").write_text(json.dumps(content))
+        index = read_coco(self.folder, "train")
+        self.assertLen(index.records, 1)
+        self.assertEqual(
+            dict(index.problems.problems),
+            {
+                "image entry without id, file_name, height or width": tuple(f"images[{i}]" for i in (1, 2, 3, 4)),
+                "image id used twice": ("a.png",),
+            },
+        )
+
+    def test_missing_fields_of_annotations_are_filled_in(self):
+        # Area 3 * 4; the free ids begin after the largest, 5.
+        index = self.read(
+            [annotation([1, 2, 3, 4]), annotation([1, 2, 5, 5], id=5, area=7, iscrowd=0, segmentation=[[1, 2]])]
+        )
+        first, second = index.truth["annotations"]
+        self.assertEqual(first, {**annotation([1, 2, 3, 4]), "area": 12, "iscrowd": 0, "id": 6})
+        self.assertEqual(second, {**annotation([1, 2, 5, 5]), "id": 5, "area": 7, "iscrowd": 0})
+
+    def test_pycocotools_sees_no_difference(self):
+        # Crowds, boxes beyond the border, without area and outside, an own area: all of it counts there.
+        rng = np.random.default_rng(0)
+        categories = [{"id": 3, "name": "a"}, {"id": 1, "name": "b"}]
+        annotations, detections = [], []
+        for number in range(1, 61):
+            x, y, w, h = rng.uniform((-4, -4, 3, 3), (34, 14, 15, 12)).round(2).tolist()
+            where = {"image_id": int(rng.integers(1, 5)), "category_id": int(rng.choice([1, 3]))}
+            more = {"id": number, "area": w * h * 0.8, "iscrowd": int(rng.random() < 0.1)}
+            annotations.append({"bbox": [x, y, w, h], **where, **more})
+            if rng.random() < 0.8:
+                box = (np.array([x, y, w, h]) + rng.normal(0, 0.5, 4)).tolist()
+                detections.append({"bbox": box, "score": float(rng.random()), **where})
+        annotations[5]["bbox"] = [5, 5, 0, 3]
+        annotations[6]["bbox"] = [90, 5, 4, 3]
+        images = [(f"{number}.png", 40, 20) for number in range(4)]
+        original = write_set(self.folder, annotations, images=images, categories=categories)
+        truth = read_coco(self.folder, "train").truth
+        expected = average_precisions(original, detections)
+        self.assertGreater(expected[0], 0.1)
+        self.assertAllEqual(average_precisions(truth, detections), expected)
+
+    def test_part_of_the_images(self):
+        images = [(f"{number}.png", 8, 8) for number in range(3)]
+        write_set(self.folder, [annotation([1, 1, 2, 2], image_id=i) for i in (1, 2, 3)], images=images)
+        index = read_coco(self.folder, "train", wanted=lambda name: name == "1.png")
+        self.assertEqual([record.image_id for record in index.records], [2])
+        self.assertEqual([image["id"] for image in index.truth["images"]], [2])
+        self.assertEqual([entry["image_id"] for entry in index.truth["annotations"]], [2])
+        self.assertEmpty(index.problems.problems)
+
+    @parameterized.parameters(
+        ("{", "line 1, column 2"),
+        ("[]", "no list 'images'"),
+        ('{"images": [], "categories": 3}', "no list 'annotations'"),
+        (
+            '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}',
+            "one entry in 'images', found none",
+        ),
+        ('{"images": [{}], "annotations": [], "categories": []}', "one entry in 'categories', found none"),
+        ('{"images": [{}], "annotations": [], "categories": [{"id": 1}]}', "an integer id and a name"),
+        ('{"images": [{}], "annotations": [], "categories": [{"id": 1, "name": 1}, {"id": 1, "name": 2}]}', "1 twice"),
+    )
+    def test_broken_json_is_one_clear_line(self, text, pattern):
+        write_set(self.folder, [])
+        file = self.folder / "annotations/instances_train.json"
+        file.write_text(text)
+        with self.assertRaisesRegex(InputError, pattern) as caught:
+            read_coco(self.folder, "train")
+        self.assertIn(str(file), str(caught.exception))
+        self.assertNotIn("\n", str(caught.exception))
+
+    def test_json_in_another_encoding(self):
+        write_set(self.folder, [])
+        (self.folder / "annotations/instances_train.json").write_bytes(b'{"images": "\xe9"}')
+        with self.assertRaisesRegex(InputError, "UTF-8"):
+            read_coco(self.folder, "train")
+
+    def test_missing_folder_and_missing_json_tell_the_layout(self):
+        with self.assertRaisesRegex(InputError, "no folder"):
+            read_coco(self.folder / "nowhere", "train")
+        write_set(self.folder, [])
+        with self.assertRaisesRegex(InputError, r"instances_val.json.*found.*instances_train.json"):
+            read_coco(self.folder, "val")
+
+
+if __name__ == "__main__":
+    tf.test.main()

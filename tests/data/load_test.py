@@ -1,0 +1,125 @@
+import contextlib
+import io
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+from PIL import Image
+
+from kyolo.data import ImageStore, load_index
+from kyolo.errors import InputError
+from tests.data.sets import annotation, write_set
+
+NAMES = tuple(f"{number:03d}.png" for number in range(200))
+
+
+class LoadIndexTest(tf.test.TestCase, parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.folder = pathlib.Path(self.get_temp_dir())
+
+    def write_damaged(self):
+        """Good, missing, no image, truncated, and of another size; one box on each, and one without area."""
+        images = [(name, 40, 20) for name in ("good.jpg", "missing.jpg", "text.jpg", "cut.jpg", "size.jpg")]
+        boxes = [annotation([1, 1, 5, 5], image_id=i, id=i) for i in range(1, 6)]
+        write_set(self.folder, [*boxes, annotation([1, 1, 0, 5], id=6)], images=images)
+        (self.folder / "train/missing.jpg").unlink()
+        (self.folder / "train/text.jpg").write_text("no image")
+        cut = self.folder / "train/cut.jpg"
+        cut.write_bytes(cut.read_bytes()[:-200])
+        Image.new("RGB", (20, 40)).save(self.folder / "train/size.jpg")
+
+    def test_damaged_images_are_named_and_skipped(self):
+        self.write_damaged()
+        index = load_index(self.folder, "train")
+        self.assertEqual([record.path for record in index.records], [str(self.folder / "train/good.jpg")])
+        self.assertEqual(
+            index.problems.to_dict(),
+            {
+                "images": 1,
+                "boxes": 1,
+                "crowds": 0,
+                "boxes_per_class": {"cell": 1},
+                "problems": {
+                    "box without area": {"count": 1, "names": ["annotation 6 of good.jpg"]},
+                    "missing image": {"count": 1, "names": ["missing.jpg"]},
+                    "corrupt image": {"count": 2, "names": ["text.jpg", "cut.jpg"]},
+                    "image size differs from the annotations": {"count": 1, "names": ["size.jpg (20x40, not 40x20)"]},
+                },
+            },
+        )
+        self.assertLen(index.truth["images"], 5)  # The evaluation sees what the file holds.
+
+    def test_strict_raises_the_first_problem_with_all_counts(self):
+        self.write_damaged()
+        with self.assertRaisesRegex(InputError, "annotation 6 of good.jpg.*1 x missing image, 2 x corrupt") as caught:
+            load_index(self.folder, "train", strict=True)
+        self.assertNotIn("\n", str(caught.exception))
+
+    def test_strict_takes_a_sound_set(self):
+        write_set(self.folder, [annotation([1, 1, 5, 5])])
+        self.assertLen(load_index(self.folder, "train", strict=True).records, 1)
+
+    def test_no_usable_image_left(self):
+        write_set(self.folder, [])
+        (self.folder / "train/a.png").unlink()
+        with self.assertRaisesRegex(InputError, "found none among 1; first problem: missing image"):
+            load_index(self.folder, "train")
+
+    def test_unknown_split(self):
+        with self.assertRaisesRegex(InputError, "'test'"):
+            load_index(self.folder, "test")
+
+    def test_dev_needs_a_fraction(self):
+        with self.assertRaisesRegex(InputError, "dev_fraction"):
+            load_index(self.folder, "dev")
+
+    def test_dev_and_train_share_out_the_images(self):
+        boxes = [annotation([1, 1, 2, 2], image_id=i) for i in range(1, 201)]
+        write_set(self.folder, boxes, images=[(name, 4, 4) for name in NAMES])
+        parts = {split: load_index(self.folder, split, dev_fraction=0.25) for split in ("train", "dev")}
+        ids = {split: {record.image_id for record in index.records} for split, index in parts.items()}
+        self.assertEmpty(ids["train"] & ids["dev"])
+        self.assertLen(ids["train"] | ids["dev"], 200)
+        # 200 draws at 1/4: 50 expected, standard deviation sqrt(200 * 1/4 * 3/4) = 6.1; five of them: 31.
+        self.assertBetween(len(ids["dev"]), 50 - 31, 50 + 31)
+        for split, index in parts.items():
+            self.assertEqual({entry["image_id"] for entry in index.truth["annotations"]}, ids[split])
+        # What is added later moves nobody, and a larger fraction only adds to dev.
+        larger = load_index(self.folder, "dev", dev_fraction=0.5)
+        self.assertContainsSubset(ids["dev"], {record.image_id for record in larger.records})
+
+    def test_val_is_whole_whatever_the_fraction(self):
+        write_set(self.folder, [], images=[(name, 4, 4) for name in NAMES[:20]], split="val")
+        self.assertLen(load_index(self.folder, "val", dev_fraction=0.5).records, 20)
+
+    def test_check_fills_the_store(self):
+        write_set(self.folder, [])
+        store = ImageStore((10, 10), cache="memory")
+        (record,) = load_index(self.folder, "train", store=store).records
+        pathlib.Path(record.path).unlink()  # From here on only the store has it.
+        self.assertEqual(store.get(record.path).shape, (5, 10, 3))
+
+    def test_quick_check_prints_nothing(self):
+        write_set(self.folder, [])
+        errors = io.StringIO()
+        with contextlib.redirect_stderr(errors):
+            load_index(self.folder, "train")
+        self.assertEqual(errors.getvalue(), "")
+
+    def test_table(self):
+        self.write_damaged()
+        table = load_index(self.folder, "train").problems.table(max_names=1)
+        rows = [" ".join(line.split()) for line in table.splitlines()]
+        self.assertIn("skipped: corrupt image 2 text.jpg, ...", rows)
+        self.assertIn("cell 1", rows)
+
+    def test_order_is_that_of_the_json(self):
+        write_set(self.folder, [], images=[(name, 4, 4) for name in reversed(NAMES[:30])])
+        records = load_index(self.folder, "train").records
+        self.assertAllEqual([record.image_id for record in records], np.arange(1, 31))
+
+
+if __name__ == "__main__":
+    tf.test.main()
