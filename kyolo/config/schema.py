@@ -193,9 +193,8 @@ class ScheduleConfig(Block):
 class EMAConfig(Block):
     """The moving average of weights and batch-norm statistics that is evaluated and shipped. Defaults: reference."""
 
-    decay: float = setting(0.9999, minimum=0, below=1, doc="Part that an update keeps after the ramp; 0: no average.")
-    ramp_steps: int = setting(
-        2000, minimum=1, doc="Updates t until decay x (1 - exp(-t / ramp)) has come close to decay."
+    decay: float = setting(
+        0.9999, minimum=0, below=1, doc="Part that update n keeps, but at most (1 + n) / (10 + n); 0: no average."
     )
 
 

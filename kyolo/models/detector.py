@@ -84,9 +84,7 @@ class Detector(keras.Model):
         distances = expected_distances(outputs["box_logits"]) * strides[:, None]
         return distances_to_boxes(distances, points), ops.sigmoid(outputs["class_logits"])
 
-    def compile(
-        self, optimizer="adamw", loss=None, *, ema_decay=None, jit_compile=False, **kwargs
-    ):
+    def compile(self, optimizer="adamw", loss=None, *, ema_decay=None, jit_compile=False, **kwargs):
         """Prepares for `fit`.
 
         Args:

@@ -44,6 +44,10 @@ class ExponentialMovingAverage:
         for average, source in zip(self.averages, self.sources, strict=True):
             average.assign_add(rate * (ops.cast(source, "float32") - average))
 
+    def named_variables(self):
+        """`(path, average)` of each averaged variable; the path is the variable's."""
+        return [(source.path, average) for source, average in zip(self.sources, self.averages, strict=True)]
+
     @contextlib.contextmanager
     def swapped_in(self):
         """Puts the averages in the place of the model's weights for the time of a `with` block."""

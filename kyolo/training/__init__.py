@@ -1,0 +1,9 @@
+"""Training runs: from a configuration to a folder of weights and scores, and back to a detector."""
+
+from kyolo.training.checkpoint import Checkpoint as Checkpoint
+from kyolo.training.checkpoint import load_checkpoint as load_checkpoint
+from kyolo.training.checkpoint import save_checkpoint as save_checkpoint
+from kyolo.training.fit import train as train
+from kyolo.training.run_folder import Run as Run
+from kyolo.training.run_folder import open_run as open_run
+from kyolo.training.schedules import WarmupDecay as WarmupDecay

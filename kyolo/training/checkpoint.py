@@ -1,0 +1,69 @@
+"""Checkpoints: one file each, written whole or not at all, read without executing anything."""
+
+import dataclasses
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kyolo.errors import InputError
+
+STATE = "state"  # the entry that holds JSON
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint holds.
+
+    Attributes:
+        arrays: arrays by key: `model/`, `ema/` or `optimizer/`, then the path of the variable.
+        state: what is no array: epoch, step, best, history, ...
+    """
+
+    arrays: Mapping[str, np.ndarray]
+    state: Mapping[str, Any]
+
+    def group(self, name: str) -> dict[str, np.ndarray]:
+        """The arrays below `name/`, by path of the variable."""
+        prefix = f"{name}/"
+        return {key[len(prefix) :]: value for key, value in self.arrays.items() if key.startswith(prefix)}
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Writes a checkpoint as `.npz`. A reader sees the old file or the new one, also when the process is killed.
+
+    Args:
+        path: file to write or replace; its folder exists.
+        checkpoint: what to write; `state` must be JSON.
+    """
+    state = np.frombuffer(json.dumps(dict(checkpoint.state)).encode(), np.uint8)
+    part = path.with_name(path.name + ".part")
+    with open(part, "wb") as file:
+        np.savez(file, allow_pickle=False, **{**checkpoint.arrays, STATE: state})
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Reads a checkpoint.
+
+    Raises:
+        InputError: when there is none, or when it is damaged: the zip's checksums find flipped bits.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+        state = json.loads(arrays.pop(STATE).tobytes())
+    except FileNotFoundError:
+        raise InputError(f"No checkpoint: expected the file {path}, received nothing; train first") from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        raise InputError(
+            f"Damaged checkpoint {path}: expected an .npz file that kyolo wrote whole, received one that cannot be "
+            f"read ({error}); use the other file of its folder, or train again"
+        ) from error
+    return Checkpoint(arrays, state)

@@ -1,0 +1,158 @@
+"""One training run, from a configuration to a folder with weights and scores."""
+
+import dataclasses
+import json
+import os
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from kyolo.config import Config, ConfigError, image_hw
+from kyolo.data import Augmentation, DatasetIndex, ImageStore, load_index, make_dataset
+from kyolo.errors import InputError
+from kyolo.evaluation.detect import NMSSettings, Predictor
+from kyolo.models.build import build_detector, build_loss
+from kyolo.models.detector import Detector
+from kyolo.training.checkpoint import load_checkpoint
+from kyolo.training.optimizers import build_optimizer, resolve_precision
+from kyolo.training.recorder import RunRecorder, write_text
+from kyolo.training.run_folder import Run, check_new, create_run, dtype_policy, locked, open_run
+from kyolo.weights.transfer import transfer_weights
+
+
+def train(config: Config, output: str | os.PathLike, *, resume: bool = False) -> dict:
+    """Trains a detector and writes the run's folder.
+
+    Args:
+        config: what to train, on what and how; `data.path` must be set.
+        output: the run's folder: a new one, or with `resume` the one to go on with.
+        resume: go on after the last checkpoint of `output`, bit by bit as if the run had not been stopped. The
+            configuration is then the run's.
+
+    Returns:
+        The scores of the best epoch, as in `metrics.json`.
+
+    Raises:
+        InputError: for bad data, or a folder that cannot be used. Nothing is written then.
+        ConfigError: for settings that do not fit the data.
+    """
+    path = Path(output)
+    if resume:
+        config = open_run(path).config
+    else:
+        check_new(path)
+    height, width = image_hw(config.data.image_size)
+    store = ImageStore((height, width), fit=config.data.fit, cache=config.data.cache)
+    train_index, val_index = load_indices(config, store)
+    config = _resolve(config, train_index)
+    run = open_run(path) if resume else create_run(path, config)
+    with locked(run.path), dtype_policy(config.train.precision):
+        reports = {"train": train_index.problems, validation_split(config): val_index.problems}
+        documents = {split: report.to_dict() for split, report in reports.items()}
+        write_text(run.path / "data_report.json", json.dumps(documents, indent=2) + "\n")
+        for split, report in reports.items():
+            tqdm.write(f"{split}\n{report.table()}\n", file=sys.stderr)
+        return _train(run, train_index, val_index, store, resume)
+
+
+def load_indices(config: Config, store: ImageStore) -> tuple[DatasetIndex, DatasetIndex]:
+    """Reads the split that is trained on and the one that is scored."""
+    if config.data.path is None:
+        raise ConfigError("data.path", "missing; expected the folder of a data set, received null")
+    settings = {"strict": config.data.strict, "dev_fraction": config.data.dev_fraction, "store": store}
+    train_index, val_index = (
+        load_index(config.data.path, split, **settings) for split in ("train", validation_split(config))
+    )
+    if train_index.class_names != val_index.class_names:
+        raise InputError(
+            f"The splits of {config.data.path} differ in their classes: expected {list(train_index.class_names)} as in "
+            f"train, received {list(val_index.class_names)}"
+        )
+    return train_index, val_index
+
+
+def validation_split(config: Config) -> str:
+    """The split that is scored at the end of epochs: "dev" where the configuration cuts one off, else "val"."""
+    return "dev" if config.data.dev_fraction else "val"
+
+
+def _resolve(config: Config, index: DatasetIndex) -> Config:
+    """Fills in what the data and the machine decide."""
+    names = config.data.class_names or index.class_names
+    if names != index.class_names:
+        raise ConfigError(
+            "data.class_names", f"expected {list(index.class_names)} as in the data, received {list(names)}"
+        )
+    return dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, num_classes=len(names)),
+        data=dataclasses.replace(config.data, class_names=names),
+        train=dataclasses.replace(config.train, precision=resolve_precision(config.train.precision)),
+    )
+
+
+def _train(run: Run, train_index: DatasetIndex, val_index: DatasetIndex, store: ImageStore, resume: bool) -> dict:
+    config = run.config
+    shared = {"image_size": store.image_size, "fit": store.fit, "cache": store}
+
+    def batches(start_step):
+        return make_dataset(
+            train_index,
+            "train",
+            batch_size=config.train.batch_size,
+            augment=Augmentation(**dataclasses.asdict(config.augment)),
+            seed=config.train.seed,
+            epochs=config.train.epochs,
+            start_step=start_step,
+            **shared,
+        )
+
+    val = make_dataset(val_index, validation_split(config), batch_size=config.evaluation.batch_size, **shared)
+    steps_per_epoch = batches(0).steps_per_epoch
+    detector = _compiled(config, steps_per_epoch)
+    evaluation = config.evaluation
+    nms = NMSSettings(evaluation.confidence, evaluation.iou, evaluation.max_detections, evaluation.multi_label)
+    recorder = RunRecorder(run, Predictor(detector, nms), val, steps_per_epoch)
+    if resume:
+        recorder.restore()
+    while not recorder.finished:
+        # More than one round only after a checkpoint within an epoch: `fit` can begin with an epoch, not within one.
+        epoch, done = divmod(recorder.state["step"], steps_per_epoch)
+        detector.fit(
+            batches(recorder.state["step"]),
+            initial_epoch=epoch,
+            epochs=epoch + 1 if done else config.train.epochs,
+            steps_per_epoch=steps_per_epoch - done,
+            callbacks=[recorder],
+            verbose=0,
+        )
+    return recorder.finish()
+
+
+def _compiled(config: Config, steps_per_epoch: int) -> Detector:
+    detector = build_detector(config.model, seed=config.train.seed)
+    if config.model.weights is not None:
+        _carry_over(detector, config.model.weights)
+    detector.compile(
+        optimizer=build_optimizer(config.train, steps_per_epoch),
+        loss=build_loss(config.model.loss),
+        ema_decay=config.train.ema.decay or None,
+        jit_compile=config.train.jit_compile,
+    )
+    detector.optimizer.build(detector.trainable_variables)
+    return detector
+
+
+def _carry_over(detector: Detector, source: str) -> None:
+    """Starts from the weights of a run or a checkpoint."""
+    path = Path(source)
+    checkpoint = load_checkpoint(path / "weights" / "best.npz" if path.is_dir() else path)
+    report = transfer_weights(detector, checkpoint.group("ema") or checkpoint.group("model"))
+    tqdm.write(report.summary(), file=sys.stderr)
+    if report.mismatched or not report.placed:
+        raise ConfigError(
+            "model.weights",
+            f"expected weights whose shapes agree with the model's, received {source} with {len(report.mismatched)} "
+            f"others and {len(report.placed)} that fit",
+        )

@@ -1,0 +1,67 @@
+"""Optimizer and precision from the configuration."""
+
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from kyolo.config import TrainConfig
+from kyolo.training.schedules import WarmupDecay
+
+FAST_BFLOAT16 = {"avx512_bf16", "amx_bf16"}  # processor flags
+FAST_BFLOAT16_GPU = (8, 0)  # compute capability
+FAST_FLOAT16_GPU = (7, 0)
+
+
+def build_optimizer(config: TrainConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+    """Builds the optimizer with its learning-rate schedule; only kernels decay.
+
+    Args:
+        config: the block `train`.
+        steps_per_epoch: batches in an epoch; `accumulate_steps` of them make one step of the optimizer.
+    """
+    settings, schedule = config.optimizer, config.schedule
+    steps = steps_per_epoch / settings.accumulate_steps
+    rate = WarmupDecay(
+        peak=settings.learning_rate,
+        total_steps=max(round(config.epochs * steps), 1),
+        warmup_steps=round(schedule.warmup_epochs * steps),
+        final_fraction=schedule.final_fraction,
+        kind=schedule.kind,
+    )
+    common = {
+        "weight_decay": settings.weight_decay,
+        "global_clipnorm": settings.clip_norm,
+        "gradient_accumulation_steps": settings.accumulate_steps if settings.accumulate_steps > 1 else None,
+    }
+    if settings.kind == "sgd":
+        optimizer = keras.optimizers.SGD(rate, momentum=settings.momentum, nesterov=True, **common)
+    else:
+        optimizer = keras.optimizers.AdamW(rate, beta_1=settings.momentum, **common)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
+def resolve_precision(precision: str) -> str:
+    """Turns "auto" into what this machine computes fastest without harm: the name of a Keras dtype policy.
+
+    A GPU of compute capability 8 and a CPU with AVX512-BF16 or AMX get mixed_bfloat16, an older GPU with half-precision
+    units mixed_float16, everything else float32.
+    """
+    if precision != "auto":
+        return precision
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
+        if capability >= FAST_BFLOAT16_GPU:
+            return "mixed_bfloat16"
+        return "mixed_float16" if capability >= FAST_FLOAT16_GPU else "float32"
+    return "mixed_bfloat16" if FAST_BFLOAT16 & _processor_flags() else "float32"
+
+
+def _processor_flags() -> set[str]:
+    description = Path("/proc/cpuinfo")
+    if not description.is_file():  # not Linux
+        return set()
+    lines = description.read_text().splitlines()
+    return next((set(line.split(":")[1].split()) for line in lines if line.startswith("flags")), set())

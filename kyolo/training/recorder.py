@@ -1,0 +1,178 @@
+"""What happens at the end of steps and epochs of a run: score, checkpoint, history, one line on the screen."""
+
+import csv
+import io
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+from tqdm import tqdm
+
+from kyolo.config import TrainConfig
+from kyolo.evaluation.coco import score
+from kyolo.evaluation.detect import Predictor
+from kyolo.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from kyolo.training.run_folder import Run
+
+HISTORY_COLUMNS = (
+    "epoch", "learning_rate", "loss", "box", "classification", "dfl", "val_ap", "val_ap50", "val_ap75", "seconds",
+)  # fmt: skip
+
+
+class RunRecorder(keras.callbacks.Callback):
+    """Keeps a run on disk so that it can be stopped at any moment and go on as if it had not been.
+
+    All that a run is at a moment stands in `weights/last.npz`: variables of the model, its average and its optimizer,
+    running means of the losses, and the state: steps done, history, best score. The other files follow from it.
+
+    Args:
+        run: the run's folder.
+        predictor: finds objects with the detector that is trained.
+        val: data set that is scored.
+        steps_per_epoch: batches in an epoch.
+    """
+
+    def __init__(self, run: Run, predictor: Predictor, val: tf.data.Dataset, steps_per_epoch: int):
+        super().__init__()
+        self.run = run
+        self.settings: TrainConfig = run.config.train
+        self.predictor = predictor
+        self.detector = predictor.detector
+        self.val = val
+        self.steps_per_epoch = steps_per_epoch
+        self.state: dict = {"step": 0, "history": [], "best": None, "stopped": False}
+        self._running_means: dict | None = None
+        self._board = (
+            tf.summary.create_file_writer(str(run.path / "tensorboard")) if self.settings.tensorboard else None
+        )
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to train."""
+        return self.state["stopped"] or self.state["step"] >= self.settings.epochs * self.steps_per_epoch
+
+    def restore(self) -> None:
+        """Goes back to the last checkpoint, if there is one."""
+        path = self.run.weights_path("last")
+        if not path.exists():
+            return  # killed before the first one: the run starts again
+        checkpoint = load_checkpoint(path)
+        for name, variables in self._groups().items():
+            values = checkpoint.group(name)
+            for variable, key in _by_key(variables):
+                variable.assign(values[key])
+        if self.detector.ema is not None:
+            self.detector.ema.step.assign(self.detector.optimizer.iterations)
+        self.state = dict(checkpoint.state)
+        self._running_means = checkpoint.group("metrics") if self.state["step"] % self.steps_per_epoch else None
+
+    def on_epoch_begin(self, epoch, logs=None):  # noqa: ARG002 (Keras' signature)
+        done = self.state["step"] % self.steps_per_epoch
+        if self._running_means is not None:  # resumed within the epoch
+            for variable, key in _by_key(_metric_variables(self.detector)):
+                variable.assign(self._running_means[key])
+            self._running_means = None
+        self._started = time.perf_counter()
+        title = f"epoch {epoch + 1}/{self.settings.epochs}"
+        self._bar = tqdm(desc=title, total=self.steps_per_epoch, initial=done, leave=False, disable=None)
+
+    def on_train_batch_end(self, batch, logs=None):  # noqa: ARG002
+        self.state["step"] += 1
+        self._bar.update()
+        every = self.settings.checkpoint_every
+        if every and self.state["step"] % every == 0 and self.state["step"] % self.steps_per_epoch:
+            self._save_last()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._bar.close()
+        row = {"epoch": epoch + 1, "learning_rate": float(self.detector.optimizer.learning_rate), **(logs or {})}
+        last = epoch + 1 == self.settings.epochs
+        if last or (epoch + 1) % self.settings.evaluate_every == 0:
+            metrics = score(self.predictor, self.val)
+            row |= {f"val_{name}": metrics[name] for name in ("ap", "ap50", "ap75")}
+            self._keep_if_best(metrics, epoch + 1)
+        row["seconds"] = round(time.perf_counter() - self._started, 3)
+        self.state["history"].append(row)
+        self._save_last()
+        _write_history(self.run.path / "history.csv", self.state["history"])
+        self._report(row)
+        self.detector.stop_training = self.state["stopped"]
+
+    def finish(self) -> dict:
+        """Writes and returns `metrics.json`: the scores of the best epoch."""
+        best = self.state["best"]
+        metrics = {**best["metrics"], "epoch": best["epoch"]}
+        write_text(self.run.path / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+        return metrics
+
+    def _keep_if_best(self, metrics: dict, epoch: int) -> None:
+        best = self.state["best"]
+        if best is None or (metrics["ap"] or 0) > (best["metrics"]["ap"] or 0):
+            self.state["best"] = {"epoch": epoch, "metrics": metrics}
+            group = "model" if self.detector.ema is None else "ema"
+            arrays = _arrays({group: self._groups()[group]})
+            save_checkpoint(self.run.weights_path("best"), Checkpoint(arrays, self.state["best"]))
+        elif self.settings.early_stopping is not None:
+            self.state["stopped"] = epoch - best["epoch"] >= self.settings.early_stopping
+
+    def _groups(self) -> dict[str, list]:
+        """All variables of a run, as `(path, variable)`, by the names of the checkpoint's groups."""
+        groups = {
+            "model": [(variable.path, variable) for variable in self.detector.variables],
+            "optimizer": [(variable.path, variable) for variable in self.detector.optimizer.variables],
+        }
+        if self.detector.ema is not None:
+            groups["ema"] = self.detector.ema.named_variables()
+        return groups
+
+    def _save_last(self) -> None:
+        groups = {**self._groups(), "metrics": _metric_variables(self.detector)}
+        save_checkpoint(self.run.weights_path("last"), Checkpoint(_arrays(groups), self.state))
+
+    def _report(self, row: dict) -> None:
+        if self._board is not None:
+            with self._board.as_default(step=row["epoch"]):
+                for name, value in row.items():
+                    if name not in ("epoch", "seconds") and value is not None:
+                        tf.summary.scalar(name, value)
+            self._board.flush()
+        losses = "  ".join(f"{name} {row[name]:.3f}" for name in ("box", "classification", "dfl"))
+        scores = "" if row.get("val_ap") is None else f"  AP {row['val_ap']:.3f}  AP50 {row['val_ap50']:.3f}"
+        tqdm.write(
+            f"epoch {row['epoch']}/{self.settings.epochs}  {losses}{scores}  {row['seconds']:.1f} s", file=sys.stderr
+        )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text)
+    os.replace(part, path)
+
+
+def _metric_variables(detector) -> list:
+    return [(f"{metric.name}/{v.name}", v) for metric in detector.metrics for v in metric.variables]
+
+
+def _by_key(named: list) -> list:
+    return [(variable, key) for key, variable in named]
+
+
+def _arrays(groups: dict[str, list]) -> dict:
+    return {
+        f"{group}/{key}": keras.ops.convert_to_numpy(variable)
+        for group, named in groups.items()
+        for key, variable in named
+    }
+
+
+def _write_history(path: Path, history: list[dict]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, HISTORY_COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    write_text(path, text.getvalue())

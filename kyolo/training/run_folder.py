@@ -1,0 +1,130 @@
+"""The folder of a run: what lies where, who may write, and the detector that comes out of it."""
+
+import contextlib
+import dataclasses
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import keras
+
+from kyolo.config import Config, ConfigError, load_config, save_config
+from kyolo.errors import InputError
+from kyolo.models.build import build_detector
+from kyolo.models.detector import Detector
+from kyolo.training.checkpoint import load_checkpoint
+from kyolo.weights.transfer import transfer_weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run's folder and its resolved configuration.
+
+    Attributes:
+        path: the folder: `config.yaml`, `data_report.json`, `history.csv`, `metrics.json`, `weights/`, `tensorboard/`.
+        config: `config.yaml`.
+    """
+
+    path: Path
+    config: Config
+
+    def weights_path(self, which: str) -> Path:
+        """The checkpoint "best" or "last"."""
+        return self.path / "weights" / f"{which}.npz"
+
+    def load_detector(self, weights: str = "best") -> Detector:
+        """Builds the run's detector in float32, whatever it was trained in, with its averaged weights.
+
+        Args:
+            weights: "best", of the epoch with the best AP, or "last".
+
+        Raises:
+            InputError: when the run has no such weights, or they do not fit its configuration.
+        """
+        checkpoint = load_checkpoint(self.weights_path(weights))
+        backbone = dataclasses.replace(self.config.model.backbone, weights=None)
+        with dtype_policy("float32"):
+            detector = build_detector(dataclasses.replace(self.config.model, backbone=backbone))
+        report = transfer_weights(detector, checkpoint.group("ema") or checkpoint.group("model"))
+        if report.new or report.unused or report.mismatched:
+            raise InputError(
+                f"{self.weights_path(weights)} does not fit {self.path / 'config.yaml'}: expected every weight to have "
+                f"its place, received {report.summary().splitlines()[0]}"
+            )
+        return detector
+
+
+def create_run(path: str | os.PathLike, config: Config) -> Run:
+    """Makes the folder of a new run and writes its configuration first.
+
+    Raises:
+        InputError: when the folder holds something already.
+    """
+    path = Path(path)
+    check_new(path)
+    (path / "weights").mkdir(parents=True)
+    save_config(config, path / "config.yaml")
+    return Run(path, config)
+
+
+def check_new(path: Path) -> None:
+    """Raises InputError where a run cannot be made: a folder with something in it, or a file."""
+    if path.exists() and not path.is_dir():
+        raise InputError(f"Cannot write a run to {path}: expected a folder or nothing, received a file")
+    if path.is_dir() and any(path.iterdir()):
+        what = "another run" if (path / "config.yaml").exists() else "other files"
+        raise InputError(
+            f"Cannot write a run to {path}: expected an empty or a new folder, received one that holds {what}; "
+            f"choose another, or go on with that run by --resume"
+        )
+
+
+def open_run(path: str | os.PathLike) -> Run:
+    """Opens the folder of a run.
+
+    Raises:
+        InputError: when it is no folder of a run.
+        ConfigError: when its configuration cannot be read.
+    """
+    path = Path(path)
+    file = path / "config.yaml"
+    if not file.is_file():
+        received = "a folder without it" if path.is_dir() else "a path where there is no folder"
+        raise InputError(
+            f"No run at {path}: expected a folder with config.yaml, as `kyolo train` writes it, received {received}"
+        )
+    config = load_config(file)
+    if config.model.num_classes is None or config.data.class_names is None:
+        raise ConfigError("model.num_classes", f"expected the resolved config of a run in {file}, received null")
+    return Run(path, config)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds `run.lock` of a run for the time of a `with` block; a process that dies lets go of it.
+
+    Raises:
+        InputError: when another process trains this run.
+    """
+    lock = path / "run.lock"
+    with open(lock, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{path} is being trained by another process, which holds {lock}; wait for it") from None
+        try:
+            yield
+        finally:
+            lock.unlink()
+
+
+@contextlib.contextmanager
+def dtype_policy(name: str) -> Iterator[None]:
+    """Makes `name` Keras' global dtype policy for the time of a `with` block."""
+    kept = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(kept)

@@ -1,0 +1,50 @@
+"""Learning rate over the steps of a training."""
+
+import math
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("kyolo")
+class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """Rises linearly to the peak, then declines to `final_fraction` of it, by a line or half a cosine.
+
+    Args:
+        peak: largest learning rate.
+        total_steps: optimizer steps of the whole training.
+        warmup_steps: steps of the rise. Default 0.
+        final_fraction: last learning rate / peak. Default 0.01.
+        kind: "linear" or "cosine". Default "linear".
+
+    Example:
+        >>> rate = WarmupDecay(1.0, total_steps=10, warmup_steps=2, final_fraction=0.0)
+        >>> [round(float(rate(step)), 2) for step in (0, 2, 5)]
+        [0.5, 0.8, 0.5]
+    """
+
+    def __init__(self, peak, total_steps, warmup_steps=0, final_fraction=0.01, kind="linear"):
+        if kind not in ("linear", "cosine"):
+            raise ValueError(f'kind must be "linear" or "cosine". Received: {kind!r}')
+        self.peak = peak
+        self.total_steps = total_steps
+        self.warmup_steps = warmup_steps
+        self.final_fraction = final_fraction
+        self.kind = kind
+
+    def __call__(self, step):
+        step = ops.cast(step, "float32")
+        progress = ops.minimum(step / self.total_steps, 1)
+        remaining = 1 - progress if self.kind == "linear" else (1 + ops.cos(math.pi * progress)) / 2
+        decline = self.final_fraction + (1 - self.final_fraction) * remaining
+        rise = ops.minimum((step + 1) / max(self.warmup_steps, 1), 1)
+        return self.peak * decline * rise
+
+    def get_config(self):
+        return {
+            "peak": self.peak,
+            "total_steps": self.total_steps,
+            "warmup_steps": self.warmup_steps,
+            "final_fraction": self.final_fraction,
+            "kind": self.kind,
+        }

@@ -1,0 +1,4 @@
+"""Weights that come from elsewhere."""
+
+from kyolo.weights.transfer import TransferReport as TransferReport
+from kyolo.weights.transfer import transfer_weights as transfer_weights

@@ -1,0 +1,70 @@
+"""Carrying weights over from one model to another, by name, with a report of every weight."""
+
+import dataclasses
+
+import numpy as np
+from keras import ops
+
+
+@dataclasses.dataclass(frozen=True)
+class TransferReport:
+    """What became of every weight.
+
+    Attributes:
+        placed: paths of the model's weights that got a value.
+        new: paths of the model's weights for which the source has none; they keep their value.
+        unused: paths of the source's weights that the model does not have.
+        mismatched: `(path, shape in the model, shape in the source)` of weights that keep their value because the
+            shapes differ.
+    """
+
+    placed: tuple[str, ...]
+    new: tuple[str, ...]
+    unused: tuple[str, ...]
+    mismatched: tuple[tuple[str, tuple, tuple], ...]
+
+    def summary(self):
+        """The counts in one line, then a line for each weight that was not placed."""
+        lines = [
+            f"weights: {len(self.placed)} placed, {len(self.new)} new, {len(self.unused)} unused, "
+            f"{len(self.mismatched)} mismatched"
+        ]
+        lines += [f"  new         {path}" for path in self.new]
+        lines += [f"  unused      {path}" for path in self.unused]
+        lines += [f"  mismatched  {path}: {ours} here, {theirs} there" for path, ours, theirs in self.mismatched]
+        return "\n".join(lines)
+
+
+def transfer_weights(model, source):
+    """Gives each variable of a model the source's value of the same path and shape.
+
+    Keras' own `.weights.h5` matches by class and order: one inserted layer shifts all later weights without a word.
+    Names do not shift, and the report shows what found no partner.
+
+    Args:
+        model: a built model or layer.
+        source: another built model or layer, or a dict of arrays by path of the variable.
+
+    Returns:
+        A `TransferReport`. Weights that were not placed keep their value.
+
+    Example:
+        >>> report = transfer_weights(detector_with_gam, baseline)
+        >>> report.new[0]
+        'top/attention_0_gam/channel_squeeze/kernel'
+    """
+    if not isinstance(source, dict):
+        source = {variable.path: ops.convert_to_numpy(variable) for variable in source.variables}
+    placed, new, mismatched = [], [], []
+    for variable in model.variables:
+        path, shape = variable.path, tuple(variable.shape)
+        if path not in source:
+            new.append(path)
+        elif shape != np.shape(source[path]):
+            mismatched.append((path, shape, np.shape(source[path])))
+        else:
+            variable.assign(source[path])
+            placed.append(path)
+    own = {variable.path for variable in model.variables}
+    unused = tuple(path for path in source if path not in own)
+    return TransferReport(tuple(placed), tuple(new), unused, tuple(mismatched))
