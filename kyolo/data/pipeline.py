@@ -2,6 +2,7 @@
 
 import math
 import os
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
@@ -78,16 +79,13 @@ def make_dataset(  # noqa: PLR0913 (the one place where data set, network size a
     steps_per_epoch = math.ceil(len(index.records) / batch_size)
     if split == "train":
         mosaic_end = max(epochs - (augment.close_mosaic if augment else 0), 0) * steps_per_epoch * batch_size
-        positions = tf.data.Dataset.range(start_step * batch_size, np.iinfo(np.int64).max)
-        dataset = positions.map(
-            lambda position: _train_sample(samples, augment, seed, position, mosaic_end),
-            num_parallel_calls=os.cpu_count(),
-            deterministic=True,
-        )
+        dataset = tf.data.Dataset.range(start_step * batch_size, np.iinfo(np.int64).max)
+        make_sample = partial(_train_sample, samples, augment, seed, mosaic_end)
     else:
-        dataset = tf.data.Dataset.range(len(index.records)).map(
-            lambda number: _plain_sample(samples, number), num_parallel_calls=os.cpu_count(), deterministic=True
-        )
+        dataset = tf.data.Dataset.range(len(index.records))
+        make_sample = partial(_plain_sample, samples)
+    make_sample = tf.autograph.experimental.do_not_convert(make_sample)  # It has no branches: half the tracing time.
+    dataset = dataset.map(make_sample, num_parallel_calls=os.cpu_count(), deterministic=True)
     dataset = dataset.padded_batch(batch_size, drop_remainder=split == "train").map(_pad_to_bucket)
     if split == "train":
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
@@ -145,7 +143,7 @@ def _plain_sample(samples: _Samples, number: tf.Tensor):
     return image, samples.truth(number, boxes, labels)
 
 
-def _train_sample(samples: _Samples, augment: Augmentation | None, seed: int, position: tf.Tensor, mosaic_end: int):
+def _train_sample(samples: _Samples, augment: Augmentation | None, seed: int, mosaic_end: int, position: tf.Tensor):
     """What stands at a position of the train stream."""
     count = samples.count
     shuffle_seed = tf.cast(tf.stack([seed, position // count]), tf.uint32)

@@ -70,8 +70,7 @@ def write_shapes(
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             truths = list(pool.map(draw, range(count), names))  # one list of (label, xywh) an image
         if shuffle_labels and split == "train":
-            order = np.random.default_rng((seed, number, count)).permutation(count)
-            truths = [truths[source] for source in order]
+            truths = _deal_out(truths, np.random.default_rng((seed, number, count)))
         content = json.dumps(_to_coco(names, truths, image_size))
         (folder / "annotations" / f"instances_{split}.json").write_text(content, encoding="utf-8")
 
@@ -81,6 +80,15 @@ def _write_image(folder: Path, seed: tuple[int, int], image_size: int, image: in
     pixels, truth = draw_scene(np.random.default_rng((*seed, image)), image_size)
     Image.fromarray(pixels).save(folder / name, quality=90)
     return truth
+
+
+def _deal_out(truths: list, rng: np.random.Generator) -> list:
+    """Hands everything on along one random round, so that nothing stays where it was."""
+    order = rng.permutation(len(truths))
+    dealt = list(truths)
+    for source, target in zip(order, np.roll(order, 1), strict=True):
+        dealt[target] = truths[source]
+    return dealt
 
 
 def draw_scene(rng: np.random.Generator, image_size: int) -> tuple[np.ndarray, list[tuple[int, list[float]]]]:
