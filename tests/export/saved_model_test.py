@@ -1,0 +1,112 @@
+"""The SavedModel: alone in a process without kyolo, it gives the detections of the Keras model."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from kyolo.data import letterbox
+from kyolo.errors import InputError
+from kyolo.evaluation.detect import NMSSettings, Predictor
+from kyolo.export import ExportError, to_saved_model
+from tests.export.lively import CLASS_NAMES, IMAGE_SIZE, TinyDetector, lively_detector, random_images
+
+SETTINGS = {"confidence": 0.52, "iou": 0.5, "max_detections": 20}
+STRANGER = """
+import sys
+import numpy as np
+import tensorflow as tf
+
+detect = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+images = np.load(sys.argv[2])
+found = {name: detect(images=tf.constant(images[name])) for name in images.files}
+np.savez(sys.argv[3], **{f"{name}/{key}": value for name in found for key, value in found[name].items()})
+assert not {"kyolo", "keras_cv"} & set(sys.modules)  # TensorFlow itself imports keras
+"""
+
+
+class SavedModelTest(tf.test.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.detector = lively_detector()
+        cls.images = list(random_images())
+        cls.folder = Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
+        cls.path = cls.folder / "new" / "exported"
+        cls.report = to_saved_model(
+            cls.detector, cls.path, image_size=IMAGE_SIZE, class_names=CLASS_NAMES, images=cls.images, **SETTINGS
+        )
+
+    def expected(self, image):
+        network_input, parameters = letterbox(image, IMAGE_SIZE)
+        predictor = Predictor(self.detector, NMSSettings(**SETTINGS))
+        (detections,) = predictor.predict([(network_input[None], parameters[None], [image.shape[:2]])])
+        return detections
+
+    def test_in_a_process_without_kyolo(self):
+        # Batches of one, one and two images, of three sizes.
+        batches = {"a": self.images[0][None], "b": self.images[1][None], "c": np.stack([self.images[2]] * 2)}
+        np.savez(self.folder / "images.npz", **batches)
+        files = [self.path, self.folder / "images.npz", self.folder / "found.npz"]
+        subprocess.run([sys.executable, "-c", STRANGER, *files], cwd=self.folder, check=True, capture_output=True)
+        found = np.load(self.folder / "found.npz")
+        for name, batch in batches.items():
+            for i, image in enumerate(batch):
+                expected = self.expected(image)
+                n = len(expected["scores"])
+                self.assertGreater(n, 0)
+                self.assertEqual(found[f"{name}/num_detections"][i], n)
+                self.assertEqual(found[f"{name}/labels"].dtype, np.int32)
+                for key, values in expected.items():
+                    padded = found[f"{name}/{key}"][i]
+                    self.assertLen(padded, 20)
+                    self.assertAllClose(padded[:n], values, atol=1e-3)
+                    self.assertAllEqual(padded[n:], np.zeros_like(padded[n:]))
+
+    def test_report(self):
+        self.assertEqual((self.report.images, self.report.unmatched), (3, 0))
+        # Each detection was looked up in both directions.
+        self.assertEqual(self.report.compared, 2 * sum(len(self.expected(image)["scores"]) for image in self.images))
+
+    def test_contract_lies_beside_it(self):
+        contract = json.loads((self.path / "assets.extra/detector.json").read_text())
+        self.assertEqual(
+            contract,
+            {"class_names": list(CLASS_NAMES), "image_size": [64, 96], "fit": "letterbox", "multi_label": False}
+            | SETTINGS,
+        )
+
+    def test_an_output_that_exists_is_refused(self):
+        before = sorted(self.path.rglob("*"))
+        with self.assertRaisesRegex(InputError, "one that exists"):
+            to_saved_model(self.detector, self.path, image_size=IMAGE_SIZE, class_names=CLASS_NAMES)
+        self.assertEqual(sorted(self.path.rglob("*")), before)
+        self.assertLen(list(self.path.parent.iterdir()), 1)
+
+    def test_stretched_input(self):
+        settings = {"image_size": IMAGE_SIZE, "fit": "stretch", "class_names": CLASS_NAMES, "images": self.images}
+        report = to_saved_model(TinyDetector(), self.folder / "stretched", **settings, confidence=0.55)
+        self.assertEqual(report.unmatched, 0)
+        self.assertGreater(report.compared, 10)
+
+    def test_an_export_that_differs_is_not_kept(self):
+        # A predictor's graph is as wrong as the export's: the weights change between the two.
+        class Drifting(TinyDetector):
+            def decode(self, outputs, image_size):
+                boxes, scores = super().decode(outputs, image_size)
+                self.graph_error += 0.5
+                return boxes, scores
+
+        path = self.folder / "wrong" / "exported"
+        settings = {"image_size": IMAGE_SIZE, "class_names": CLASS_NAMES, "images": self.images}
+        with self.assertRaisesRegex(ExportError, "detections that only one of them gives"):
+            to_saved_model(Drifting(), path, **settings, confidence=0.55)
+        self.assertEmpty(list(path.parent.iterdir()))
+
+
+if __name__ == "__main__":
+    tf.test.main()
