@@ -126,9 +126,9 @@ class PipelineTest(tf.test.TestCase, parameterized.TestCase):
         self.assertGreater(np.mean(np.array(colours[:27]) > 1), 0.8)
 
     def test_augmented_boxes_lie_on_their_figures(self):
-        # One white rectangle an image, before the grey that pads; no two of them touch. A pixel of the source becomes up
-        # to 96 / 40 x 1.5 = 3.6 px, over which an edge fades: 1 px inside, 0.5 + 1 / 3.6 of the step from 114 to 255 are
-        # reached, 223.
+        # One white rectangle an image, before the grey that pads; no two of them touch. A pixel of the source becomes
+        # up to 96 / 40 x 1.5 = 3.6 px, over which an edge fades: 1 px inside, 0.5 + 1 / 3.6 of the step from 114 to 255
+        # are reached, 223.
         boxes = [annotation([9, 8, 21, 15], image_id=image_id) for image_id in range(1, COUNT + 1)]
         write_set(self.folder, boxes, images=self.images)
         for number in range(COUNT):
