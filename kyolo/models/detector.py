@@ -114,11 +114,11 @@ class Detector(keras.Model):
             self.ema.update(self.optimizer.iterations)
         return logs
 
-    def fit(self, x=None, *, steps_per_epoch=None, **kwargs):
+    def fit(self, x=None, *, steps_per_epoch=None, shuffle=False, **kwargs):
         """Trains as `keras.Model.fit` does; an endless dataset of kyolo's brings its own `steps_per_epoch`."""
         if steps_per_epoch is None:
             steps_per_epoch = getattr(x, "steps_per_epoch", None)
-        return super().fit(x, steps_per_epoch=steps_per_epoch, **kwargs)
+        return super().fit(x, steps_per_epoch=steps_per_epoch, shuffle=shuffle, **kwargs)
 
     def ema_weights(self):
         """A `with` block in which the averaged weights are the model's; without an average it changes nothing."""

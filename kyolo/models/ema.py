@@ -25,7 +25,7 @@ class ExponentialMovingAverage:
         self.decay = decay
         self.sources = [variable for variable in variables if variable.dtype.startswith(("float", "bfloat"))]
         self.averages = [
-            keras.Variable(ops.convert_to_numpy(source), dtype="float32", trainable=False, name=source.name)
+            keras.Variable(ops.convert_to_numpy(source.value), dtype="float32", trainable=False, name=source.name)
             for source in self.sources
         ]
         self.step = keras.Variable(0, dtype="int64", trainable=False, name="ema_step")

@@ -30,6 +30,7 @@ def build_optimizer(config: TrainConfig, steps_per_epoch: int) -> keras.optimize
         kind=schedule.kind,
     )
     common = {
+        "name": "optimizer",  # a default name counts up within a process, and checkpoints go by names
         "weight_decay": settings.weight_decay,
         "global_clipnorm": settings.clip_norm,
         "gradient_accumulation_steps": settings.accumulate_steps if settings.accumulate_steps > 1 else None,

@@ -164,7 +164,7 @@ def _by_key(named: list) -> list:
 
 def _arrays(groups: dict[str, list]) -> dict:
     return {
-        f"{group}/{key}": keras.ops.convert_to_numpy(variable)
+        f"{group}/{key}": keras.ops.convert_to_numpy(variable.value)
         for group, named in groups.items()
         for key, variable in named
     }

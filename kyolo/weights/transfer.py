@@ -54,7 +54,7 @@ def transfer_weights(model, source):
         'top/attention_0_gam/channel_squeeze/kernel'
     """
     if not isinstance(source, dict):
-        source = {variable.path: ops.convert_to_numpy(variable) for variable in source.variables}
+        source = {variable.path: ops.convert_to_numpy(variable.value) for variable in source.variables}
     placed, new, mismatched = [], [], []
     for variable in model.variables:
         path, shape = variable.path, tuple(variable.shape)

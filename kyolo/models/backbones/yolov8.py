@@ -84,7 +84,7 @@ def _sppf_weights(full):
     """KerasCV's SPPF by the names of `kyolo.layers.SPPF`."""
     weights = {}
     for ours, theirs in SPPF_NAMES.items():
-        weights[f"{ours}/conv/kernel"] = keras.ops.convert_to_numpy(full.get_layer(f"{theirs}_conv").kernel)
+        weights[f"{ours}/conv/kernel"] = keras.ops.convert_to_numpy(full.get_layer(f"{theirs}_conv").kernel.value)
         for variable in full.get_layer(f"{theirs}_bn").variables:
-            weights[f"{ours}/norm/{variable.name}"] = keras.ops.convert_to_numpy(variable)
+            weights[f"{ours}/norm/{variable.name}"] = keras.ops.convert_to_numpy(variable.value)
     return weights

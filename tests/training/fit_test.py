@@ -1,0 +1,152 @@
+"""A small run from beginning to end: its folder, and that stopping and going on changes nothing."""
+
+import contextlib
+import csv
+import io
+import json
+import pathlib
+import shutil
+import tempfile
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kyolo.config import Config, apply_overrides, load_config
+from kyolo.data import write_shapes
+from kyolo.errors import InputError
+from kyolo.training import fit
+from kyolo.training.checkpoint import load_checkpoint
+from kyolo.training.fit import train
+from kyolo.training.recorder import RunRecorder
+from kyolo.training.run_folder import locked, open_run
+
+SETTINGS = (
+    "model.backbone.size=p", "data.image_size=64", "train.epochs=2", "train.batch_size=4", "train.precision=float32",
+    "train.schedule.warmup_epochs=0.5", "augment.close_mosaic=1", "train.checkpoint_every=2",
+)  # fmt: skip
+
+
+class Stop(Exception):
+    """Stands for whatever ends a process."""
+
+
+def quiet_train(*args, **kwargs):
+    with contextlib.redirect_stderr(io.StringIO()):
+        return train(*args, **kwargs)
+
+
+class TrainTest(tf.test.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.folder = pathlib.Path(tempfile.mkdtemp())
+        write_shapes(cls.folder / "data", train=10, val=4, image_size=64)
+        cls.config = apply_overrides(Config(), [*SETTINGS, f"data.path={cls.folder / 'data'}"])
+        cls.metrics = quiet_train(cls.config, cls.folder / "run")
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.folder)
+        super().tearDownClass()
+
+    def test_folder(self):
+        run = self.folder / "run"
+        resolved = load_config(run / "config.yaml")
+        self.assertEqual(resolved.data.class_names, ("circle", "square", "triangle", "star", "ring"))
+        self.assertEqual(resolved.model.num_classes, 5)
+        self.assertEqual(json.loads((run / "metrics.json").read_text()), self.metrics)
+        with open(run / "history.csv") as file:
+            rows = list(csv.DictReader(file))
+        self.assertEqual([row["epoch"] for row in rows], ["1", "2"])
+        self.assertTrue(all(float(row["loss"]) > 0 for row in rows))
+        self.assertTrue(all(0 <= float(row["val_ap"]) <= 1 for row in rows))
+        report = json.loads((run / "data_report.json").read_text())
+        self.assertEqual(sorted(report), ["train", "val"])
+        self.assertTrue(list((run / "tensorboard").iterdir()))
+        self.assertFalse((run / "run.lock").exists())
+
+    def test_metrics(self):
+        for key in ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "per_class", "epoch", "protocol"):
+            self.assertIn(key, self.metrics)
+
+    def test_steps_are_counted_through(self):
+        state = load_checkpoint(self.folder / "run" / "weights" / "last.npz").state
+        self.assertEqual(state["step"], 2 * 3)  # 2 epochs of ceil(10 / 4)
+
+    def test_weights_load_with_the_average(self):
+        detector = open_run(self.folder / "run").load_detector("last")
+        average = load_checkpoint(self.folder / "run" / "weights" / "last.npz").group("ema")
+        for variable in detector.variables:
+            self.assertAllEqual(variable, average[variable.path], msg=variable.path)
+
+    def _stopped_at(self, step, output):
+        """Trains until a step is done, stops, goes on, and returns the last checkpoint."""
+        original = RunRecorder.on_train_batch_end
+
+        def stop(recorder, batch, logs=None):
+            original(recorder, batch, logs)
+            if recorder.state["step"] == step:
+                raise Stop
+
+        RunRecorder.on_train_batch_end = stop
+        try:
+            with self.assertRaises(Stop):
+                quiet_train(self.config, output)
+        finally:
+            RunRecorder.on_train_batch_end = original
+        quiet_train(self.config, output, resume=True)
+        return load_checkpoint(output / "weights" / "last.npz")
+
+    def _check_equal(self, stopped):
+        whole = load_checkpoint(self.folder / "run" / "weights" / "last.npz")
+        self.assertEqual(set(whole.arrays), set(stopped.arrays))
+        for key, value in whole.arrays.items():
+            np.testing.assert_array_equal(value, stopped.arrays[key], err_msg=key)
+        for one, other in zip(whole.state["history"], stopped.state["history"], strict=True):
+            self.assertEqual({**one, "seconds": 0}, {**other, "seconds": 0})
+        self.assertEqual(whole.state["best"], stopped.state["best"])
+
+    def test_resume_within_an_epoch_is_exact(self):
+        # Stopped after step 5: the last checkpoint is that of step 4, the first of the second epoch.
+        self._check_equal(self._stopped_at(5, self.folder / "within"))
+
+    @pytest.mark.slow
+    def test_resume_before_the_first_checkpoint_is_exact(self):
+        self._check_equal(self._stopped_at(1, self.folder / "before"))
+
+    def test_refuses_a_folder_with_a_run(self):
+        before = {path: path.read_bytes() for path in (self.folder / "run").rglob("*") if path.is_file()}
+        with self.assertRaisesRegex(InputError, "holds another run"):
+            quiet_train(self.config, self.folder / "run")
+        self.assertEqual(before, {path: path.read_bytes() for path in before})
+
+    def test_bad_data_leaves_no_folder(self):
+        config = apply_overrides(self.config, [f"data.path={self.folder / 'nothing'}"])
+        with self.assertRaises(InputError):
+            quiet_train(config, self.folder / "new")
+        self.assertFalse((self.folder / "new").exists())
+
+    def test_two_processes_cannot_train_one_run(self):
+        with locked(self.folder / "run"), self.assertRaisesRegex(InputError, "another process"):  # noqa: SIM117
+            with locked(self.folder / "run"):
+                self.fail("the lock was given twice")
+
+    def test_weights_carried_over(self):
+        config = apply_overrides(self.config, [f"model.weights={self.folder / 'run'}", "train.epochs=1"])
+        detector = fit._compiled(apply_overrides(config, ["model.num_classes=5"]), steps_per_epoch=3)
+        best = load_checkpoint(self.folder / "run" / "weights" / "best.npz").group("ema")
+        for variable in detector.variables:
+            self.assertAllEqual(variable, best[variable.path], msg=variable.path)
+
+    def test_damaged_weights_are_refused(self):
+        copy = self.folder / "damaged"
+        shutil.copytree(self.folder / "run", copy)
+        file = copy / "weights" / "best.npz"
+        file.write_bytes(file.read_bytes()[:5000])
+        with self.assertRaisesRegex(InputError, "Damaged checkpoint"):
+            open_run(copy).load_detector()
+
+
+if __name__ == "__main__":
+    tf.test.main()

@@ -1,0 +1,71 @@
+"""The optimizer that a configuration asks for."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+
+from kyolo.config import OptimizerConfig, ScheduleConfig, TrainConfig
+from kyolo.training.optimizers import build_optimizer, resolve_precision
+
+
+def settings(**optimizer):
+    schedule = ScheduleConfig(kind="linear", warmup_epochs=0, final_fraction=1.0)  # a constant rate
+    return TrainConfig(epochs=10, optimizer=OptimizerConfig(**optimizer), schedule=schedule)
+
+
+class OptimizersTest(tf.test.TestCase, parameterized.TestCase):
+    @parameterized.parameters("adamw", "sgd")
+    def test_only_kernels_decay(self, kind):
+        optimizer = build_optimizer(settings(kind=kind, learning_rate=0.5, weight_decay=0.1), steps_per_epoch=4)
+        names = ("kernel", "bias", "gamma", "beta")
+        variables = [keras.Variable([1.0], name=name) for name in names]
+        optimizer.apply([tf.zeros(1)] * 4, variables)
+        # Without a gradient a step is w - rate * decay * w: 1 - 0.5 * 0.1 for kernels, nothing for the others.
+        self.assertAllClose([variable.numpy()[0] for variable in variables], [0.95, 1, 1, 1])
+
+    def test_sgd_clips_the_global_norm(self):
+        optimizer = build_optimizer(
+            settings(kind="sgd", learning_rate=1.0, weight_decay=0, momentum=0, clip_norm=1.0), steps_per_epoch=4
+        )
+        variables = [keras.Variable([0.0], name="kernel"), keras.Variable([0.0], name="bias")]
+        optimizer.apply([tf.constant([3.0]), tf.constant([4.0])], variables)  # norm 5
+        self.assertAllClose([variable.numpy()[0] for variable in variables], [-0.6, -0.8])
+
+    def test_accumulated_gradients_make_one_step(self):
+        optimizer = build_optimizer(
+            settings(kind="sgd", learning_rate=1.0, weight_decay=0, momentum=0, clip_norm=None, accumulate_steps=2),
+            steps_per_epoch=4,
+        )
+        variable = keras.Variable([0.0], name="kernel")
+        optimizer.apply([tf.constant([1.0])], [variable])
+        self.assertAllClose(variable, [0.0])
+        optimizer.apply([tf.constant([3.0])], [variable])
+        self.assertAllClose(variable, [-2.0])  # the mean of both
+        self.assertEqual(int(optimizer.iterations), 1)
+
+    def test_schedule_counts_optimizer_steps(self):
+        train = TrainConfig(
+            epochs=10,
+            optimizer=OptimizerConfig(learning_rate=1.0, accumulate_steps=2),
+            schedule=ScheduleConfig(warmup_epochs=2.0, final_fraction=0.0),
+        )
+        rate = build_optimizer(train, steps_per_epoch=8)._learning_rate
+        self.assertEqual((rate.total_steps, rate.warmup_steps), (40, 8))  # 10 and 2 epochs of 8 / 2 steps
+
+    def test_precision(self):
+        self.assertEqual(resolve_precision("mixed_float16"), "mixed_float16")
+        self.assertIn(resolve_precision("auto"), ("float32", "mixed_bfloat16", "mixed_float16"))
+
+    def test_momentum_is_used(self):
+        optimizer = build_optimizer(
+            settings(kind="sgd", learning_rate=1.0, weight_decay=0, momentum=0.5, clip_norm=None), steps_per_epoch=4
+        )
+        variable = keras.Variable(np.zeros(1, "float32"), name="kernel")
+        optimizer.apply([tf.constant([1.0])], [variable])
+        # Nesterov: velocity = -1, step = 0.5 * velocity - 1
+        self.assertAllClose(variable, [-1.5])
+
+
+if __name__ == "__main__":
+    tf.test.main()
