@@ -13,3 +13,19 @@ from kyolo.boxes.formats import xyxy_to_xywh as xyxy_to_xywh
 from kyolo.boxes.iou import ciou as ciou
 from kyolo.boxes.iou import iou as iou
 from kyolo.boxes.iou import siou as siou
+
+__all__ = [
+    "box_area",
+    "boxes_to_distances",
+    "ciou",
+    "clip_boxes",
+    "cxcywh_to_xyxy",
+    "distances_to_boxes",
+    "expected_distances",
+    "iou",
+    "make_anchor_points",
+    "siou",
+    "xywh_to_xyxy",
+    "xyxy_to_cxcywh",
+    "xyxy_to_xywh",
+]

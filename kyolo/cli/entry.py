@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(done.code or OK)
     except BrokenPipeError:  # The reader of stdout, `head` perhaps, has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
+        return INTERRUPTED
     except (CheckFailed, ConfigError, InputError, OSError) as error:
         if debug:
             traceback.print_exc()

@@ -1,7 +1,8 @@
 """Score a trained detector on a data set: COCO average precision."""
 
 import argparse
-from collections.abc import Iterator
+import typing
+from collections.abc import Iterator, Mapping
 
 from kyolo.cli.options import (
     add_run_arguments,
@@ -11,7 +12,7 @@ from kyolo.cli.options import (
     import_tensorflow,
     override_run,
 )
-from kyolo.config import config_to_dict
+from kyolo.config import config_to_dict, image_hw
 from kyolo.errors import InputError
 
 
@@ -31,20 +32,29 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
     opened = training.open_run(arguments.run)
     config = override_run(opened.config, arguments.set)
     detector = opened.load_detector(arguments.weights)
-    path = data_path(config, arguments.data)
-    index = data.load_index(path, arguments.split, strict=config.data.strict, dev_fraction=config.data.dev_fraction)
+    path, settings = data_path(config, arguments.data), config_to_dict(config.evaluation)
+    store = data.ImageStore(image_hw(config.data.image_size), fit=config.data.fit, cache=config.data.cache)
+    index = data.load_index(
+        path, arguments.split, strict=config.data.strict, dev_fraction=config.data.dev_fraction, store=store
+    )
     if index.class_names != class_names(config):
         expected, received = ", ".join(class_names(config)), ", ".join(index.class_names)
         raise InputError(f"{path}: expected the run's classes ({expected:.200}), received ({received:.200})")
-    settings = config_to_dict(config.evaluation)
     dataset = data.make_dataset(
         index,
         arguments.split,
-        image_size=config.data.image_size,
+        image_size=store.image_size,
         batch_size=settings.pop("batch_size"),
-        fit=config.data.fit,
-        cache=None,
+        fit=store.fit,
+        cache=store,
     )
     metrics = evaluation.evaluate(detector, dataset, **settings)
+    metrics["epoch"] = _epoch(training.load_checkpoint(opened.weights_path(arguments.weights)).state)
     print(report.format_metrics(metrics))
     yield metrics
+
+
+def _epoch(state: Mapping[str, typing.Any]) -> int | None:
+    """Return the epoch that a checkpoint was written after; None within the first one."""
+    history = state.get("history")
+    return history[-1]["epoch"] if history else state.get("epoch")

@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
     except export.ExportError as error:
         raise CheckFailed(str(error)) from error
     print(
-        f"{output}: equal to Keras on {report.images} images, "
+        f"{output}: equal to Keras on {report.images} images ({report.compared} boxes), "
         f"boxes within {report.box_error:.1g} px, scores within {report.score_error:.1g}"
     )
     yield {"path": str(output), "format": arguments.to, **dataclasses.asdict(report)}

@@ -4,3 +4,10 @@ from kyolo.layers.c2f import C2f as C2f
 from kyolo.layers.conv_bn_act import ConvBNAct as ConvBNAct
 from kyolo.layers.gam import GAM as GAM
 from kyolo.layers.sppf import SPPF as SPPF
+
+__all__ = [
+    "C2f",
+    "ConvBNAct",
+    "GAM",
+    "SPPF",
+]

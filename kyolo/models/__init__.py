@@ -7,3 +7,13 @@ from kyolo.models.head import DetectionHead as DetectionHead
 from kyolo.models.neck import PAFPN as PAFPN
 from kyolo.models.pyramid import LevelSpec as LevelSpec
 from kyolo.models.pyramid import PyramidTop as PyramidTop
+
+__all__ = [
+    "DetectionHead",
+    "Detector",
+    "LevelSpec",
+    "PAFPN",
+    "PyramidTop",
+    "build_detector",
+    "build_loss",
+]

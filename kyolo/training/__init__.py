@@ -7,3 +7,13 @@ from kyolo.training.fit import train as train
 from kyolo.training.run_folder import Run as Run
 from kyolo.training.run_folder import open_run as open_run
 from kyolo.training.schedules import WarmupDecay as WarmupDecay
+
+__all__ = [
+    "Checkpoint",
+    "Run",
+    "WarmupDecay",
+    "load_checkpoint",
+    "open_run",
+    "save_checkpoint",
+    "train",
+]
