@@ -194,8 +194,8 @@ class HandMadeTest(AssignerCase):
         self.assertAllClose(found.target_boxes[0], [truths[2]] * 2)
 
     def test_the_loser_of_a_conflict_leaves_the_normaliser(self):
-        # Point 0 fits both truths and goes to the first, u = 1. The second is left with point 1, which is its best point
-        # now and wants its own u, not less.
+        # Point 0 fits both truths and goes to the first, u = 1. The second is left with point 1, which is now its best
+        # point and wants its own u, not less.
         truths = [(0, 0, 16, 8), (0, 0, 20, 8)]
         pred = [(0, 0, 16, 8), (4, 0, 20, 8)]
         arguments = scene(pred, [0.9, 0.5], [(4, 4), (18, 4)], truths)

@@ -9,7 +9,7 @@ class BinaryCrossentropyTest(tf.test.TestCase):
     loss = BinaryCrossentropy(reduction=None)
 
     def test_one_value_for_each_class(self):
-        # Keras' own takes the mean over the last axis: 80 times too small here. At logit 0 each of the 2 x 80 costs ln 2.
+        # Keras' own takes the mean over the last axis: 80 times too small here. Each logit 0 costs ln 2.
         found = self.loss(np.zeros((2, 80), "float32"), np.zeros((2, 80), "float32"))
         self.assertEqual(found.shape, (2, 80))
         self.assertAllClose(tf.reduce_sum(found), 160 * np.log(2), rtol=1e-6)

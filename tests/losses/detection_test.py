@@ -104,7 +104,7 @@ class DetectionLossTest(tf.test.TestCase, parameterized.TestCase):
     def test_gradient_by_the_class_logits(self):
         # d BCE / d logit = score - target; the targets themselves carry no gradient.
         scene = scenes.random_scene(6, batch=2)
-        y_true, y_pred, points, strides = scene
+        y_pred = scene[1]
         targets = np.stack([assigned(scene, b)[2] for b in range(2)])
         expected = 0.5 * 2 * (oracles.sigmoid(y_pred["class_logits"]) - targets) / max(targets.sum(), 1)
         _, gradients = loss_and_gradients(DetectionLoss(), scene)
@@ -113,7 +113,7 @@ class DetectionLossTest(tf.test.TestCase, parameterized.TestCase):
     def test_gradient_by_the_box_logits_with_the_assignment_held(self):
         # Differences of box and DFL terms of one point, with assignment, weight and CIoU's alpha held fixed.
         scene = scenes.random_scene(7)
-        y_true, y_pred, points, strides = scene
+        _, y_pred, points, strides = scene
         _, target_boxes, targets, owner = assigned(scene, 0)
         _, gradients = loss_and_gradients(DetectionLoss(), scene)
         found = gradients["box_logits"].numpy()[0]
@@ -184,7 +184,6 @@ class DetectionLossTest(tf.test.TestCase, parameterized.TestCase):
     def test_assigner_settings(self):
         scene = scenes.random_scene(12)
         found = DetectionLoss(assigner={"top_k": 1}).parts(*as_tensors(scene))
-        y_true, y_pred, points, strides = scene
         default = DetectionLoss().parts(*as_tensors(scene))
         self.assertNotAllClose(found["classification"], default["classification"])
 

@@ -12,7 +12,7 @@ CLASSES = [c for c in vars(losses).values() if inspect.isclass(c) and issubclass
 
 
 def example(loss):
-    """Targets and predictions of the shapes that the loss takes: boxes, distances with logits, or scores with logits."""
+    """Targets and predictions of the shapes that the loss takes: boxes, distances and logits, or scores and logits."""
     random = np.random.default_rng(0)
     low = random.uniform(0, 50, (2, 5, 4))
     boxes = np.concatenate([low[..., :2], low[..., :2] + 5 + low[..., 2:]], axis=-1)

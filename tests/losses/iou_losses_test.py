@@ -20,8 +20,8 @@ class IoULossesTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(loss, 1 - oracle(*both), atol=1e-5)
 
     def test_theta(self):
-        # Sizes 10 x 10 and 20 x 10 about one centre: IoU 1/2, no distance; omega_w = 1/2, omega_h = 0, so the loss is
-        # 1/2 + (1 - exp(-1/2))^theta / 2.
+        # Sizes 10 x 10 and 20 x 10 about one centre: IoU one half, no distance; omega is one half for the width and 0
+        # for the height, so that the shape cost is (1 - exp(-0.5))^theta / 2.
         pair = ([[0.0, 0.0, 20.0, 10.0]], [[5.0, 0.0, 15.0, 10.0]])
         for theta in (2.0, 4.0, 6.0):
             expected = 0.5 + (1 - np.exp(-0.5)) ** theta / 2

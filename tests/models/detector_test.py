@@ -1,0 +1,130 @@
+import os
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+
+import kyolo
+from kyolo.config import AttentionConfig, BackboneConfig, ModelConfig
+from kyolo.losses import DetectionLoss, SIoULoss
+from tests import oracles, scenes
+
+SIZE = (64, 96)
+
+
+def build(levels=("P3", "P4", "P5"), attention=()):
+    backbone = BackboneConfig(size="p")
+    return kyolo.build_detector(ModelConfig(num_classes=3, levels=levels, backbone=backbone, attention=attention))
+
+
+def images(count=2, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, *SIZE, 3)).astype("uint8")
+
+
+def batch(seed=0, count=2):
+    y_true = scenes.random_scene(seed, image_size=SIZE, batch=count)[0]
+    return images(count, seed), y_true
+
+
+class DetectorTest(tf.test.TestCase, parameterized.TestCase):
+    def test_uint8_and_float_images_are_the_same(self):
+        detector = build()
+        for name, output in detector(images()).items():
+            self.assertAllClose(detector(images().astype("float32"))[name], output, atol=1e-5)
+
+    def test_graph_of_any_size_equals_eager(self):
+        detector = build()
+        signature = [tf.TensorSpec((None, None, None, 3), tf.uint8)]
+        run = tf.function(lambda x: detector(x, training=False), input_signature=signature)
+        for shape in ((2, 64, 96, 3), (1, 96, 32, 3)):
+            x = np.random.default_rng(0).integers(0, 256, shape).astype("uint8")
+            for name, output in detector(x).items():
+                self.assertAllClose(run(x)[name], output, atol=1e-4)
+
+    @parameterized.parameters("mixed_float16", "mixed_bfloat16")
+    def test_logits_are_float32_under_mixed_precision(self, policy):
+        before = keras.config.dtype_policy()
+        self.addCleanup(keras.config.set_dtype_policy, before)
+        keras.config.set_dtype_policy(policy)
+        detector = build(attention=(AttentionConfig(kind="gam"),))
+        self.assertEqual(detector.neck.compute_dtype, policy.removeprefix("mixed_"))
+        for variable in detector.variables:
+            self.assertEqual(variable.dtype, "float32", msg=variable.path)
+        for output in detector(images()).values():
+            self.assertDTypeEqual(output, "float32")
+            self.assertTrue(np.isfinite(output).all())
+
+    def test_decode_equals_oracle(self):
+        _, outputs, points, strides = scenes.random_scene(3, image_size=SIZE, batch=2)
+        boxes, scores = build().decode(outputs, SIZE)
+        distances = oracles.expected_distances(outputs["box_logits"]) * strides[:, None]
+        self.assertAllClose(boxes, oracles.distances_to_boxes(distances, points), atol=1e-3)
+        self.assertAllClose(scores, oracles.sigmoid(outputs["class_logits"]), atol=1e-6)
+        self.assertDTypeEqual(boxes, "float32")
+
+    @parameterized.parameters("ciou", "siou")
+    def test_loss_is_that_of_the_oracle_on_its_own_outputs(self, box):
+        detector, (x, y_true) = build(), batch(1)
+        # Sharper and surer than at the start, so that the assigner has something to choose.
+        for branch in (*detector.head.box_branches, *detector.head.class_branches):
+            branch[-1].kernel.assign(branch[-1].kernel * 8)
+        outputs = detector(x)
+        detector.compile(loss=DetectionLoss(box=box))
+        found = detector.compute_loss(tf.constant(x), tf.nest.map_structure(tf.constant, y_true), outputs)
+        outputs = {name: output.numpy() for name, output in outputs.items()}
+        points, strides = oracles.anchor_points(SIZE, detector.strides)
+        expected = oracles.detection_loss(y_true, outputs, points, strides, getattr(oracles, box))
+        self.assertAllClose(found, expected, rtol=1e-4)
+
+    def test_saved_and_loaded_without_custom_objects(self):
+        detector = build(levels=("P3", "P4", "P5", "P6"), attention=(AttentionConfig(kind="gam", groups=2),))
+        detector.compile(keras.optimizers.SGD(0.1), loss=DetectionLoss(box=SIoULoss(theta=2.0), dfl_weight=3.0))
+        random = np.random.default_rng(0)
+        for variable in detector.variables:
+            variable.assign(variable.numpy() + random.uniform(0, 0.1, variable.shape))
+        x = np.random.default_rng(0).integers(0, 256, (1, 64, 128, 3)).astype("uint8")
+        expected = detector(x)
+        path = os.path.join(self.get_temp_dir(), "detector.keras")
+        detector.save(path)
+        loaded = keras.models.load_model(path)
+        self.assertIs(type(loaded), type(detector))
+        for name, output in expected.items():
+            self.assertAllEqual(loaded(x)[name], output)
+        self.assertEqual([v.path for v in loaded.variables], [v.path for v in detector.variables])
+        self.assertEqual(loaded.strides, (8, 16, 32, 64))
+        self.assertEqual(loaded.detection_loss.weights["dfl"], 3.0)
+        self.assertEqual(loaded.detection_loss.box.theta, 2.0)
+
+    def test_fit_reports_the_parts_and_moves_every_kernel(self):
+        detector = build(levels=("P3", "P4"))
+        before = {v.path: v.numpy() for v in detector.variables}
+        detector.compile(keras.optimizers.SGD(0.01), ema_decay=0.9)
+        data = tf.data.Dataset.from_tensors(batch(2))
+        history = detector.fit(data.repeat(2), verbose=0).history
+        self.assertContainsSubset({"loss", "box", "classification", "dfl"}, history)
+        for name, (value,) in history.items():
+            self.assertTrue(np.isfinite(value), msg=name)
+        for variable in detector.variables:
+            if "_box_" not in variable.path:  # which level's boxes learn is the assigner's choice
+                self.assertNotAllEqual(variable, before[variable.path], msg=variable.path)
+        self.assertNotAllEqual(detector.head.box_branches[0][-1].kernel, before["head/P3_box_logits/kernel"])
+        after = {v.path: v.numpy() for v in detector.variables}
+        with detector.ema_weights():
+            averaged = {v.path: v.numpy() for v in detector.variables}
+        path = "head/P3_class_logits/kernel"
+        self.assertNotAllEqual(averaged[path], after[path])
+        self.assertNotAllEqual(averaged[path], before[path])
+        for variable in detector.variables:
+            self.assertAllEqual(variable, after[variable.path])
+
+    def test_without_an_average_the_block_changes_nothing(self):
+        detector = build(levels=("P3", "P4"))
+        before = [v.numpy() for v in detector.variables]
+        with detector.ema_weights():
+            for variable, value in zip(detector.variables, before, strict=True):
+                self.assertAllEqual(variable, value)
+
+
+if __name__ == "__main__":
+    tf.test.main()
