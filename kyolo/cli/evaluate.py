@@ -43,9 +43,9 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
     dataset = data.make_dataset(
         index,
         arguments.split,
-        image_size=store.image_size,
+        image_size=config.data.image_size,
         batch_size=settings.pop("batch_size"),
-        fit=store.fit,
+        fit=config.data.fit,
         cache=store,
     )
     metrics = evaluation.evaluate(detector, dataset, **settings)
