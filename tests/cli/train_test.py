@@ -21,7 +21,7 @@ class TrainTest(TestCase):
         self.assertEqual(document["config"]["model"]["num_classes"], 5)
         self.assertEqual(document["config"]["data"]["class_names"], ["circle", "square", "triangle", "star", "ring"])
         self.assertEqual(document["config"]["data"]["path"], str(self.folder / "shapes"))
-        # The class branch has two 3x3 convolutions with batch norm, W wide, and a 1x1 to K classes with bias, on levels of
+        # The class branch has two 3x3 convolutions with batch norm, W wide, and a 1x1 to K with bias, on levels of
         # C = 64, 128, 256 channels: 9CW + 2W + 9WW + 2W + WK + K. W = max(64, min(K, 100)) is 80 at K = 80 and 64 at 5:
         # 720 * 448 + 3 * 64,400 = 515,760 become 576 * 448 + 3 * 37,445 = 370,383 of the published 3,157,184.
         self.assertEqual(document["trainable_weights"], 3_157_184 - 515_760 + 370_383)

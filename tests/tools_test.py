@@ -1,0 +1,109 @@
+"""The scripts in tools/ and examples/, as a user runs them from a clone."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from absl.testing import absltest, parameterized
+
+from kyolo.data.shapes import write_shapes
+from tests.test_case import ROOT, TestCase
+
+TOOLS = sorted((ROOT / "tools").glob("*.py"))
+
+
+def run_script(path, *arguments):
+    """Run a script somewhere else than in the clone; only the example needs kyolo on its path."""
+    command = [sys.executable, str(path), *map(str, arguments)]
+    path = {"PYTHONPATH": str(ROOT)} if path.parent.name == "examples" else {}
+    return subprocess.run(command, cwd="/", env=os.environ | path, capture_output=True, text=True, check=False)
+
+
+class ToolsTest(TestCase):
+    @parameterized.named_parameters((path.stem, path) for path in TOOLS)
+    def test_help(self, path):
+        done = run_script(path, "--help")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("--output", done.stdout + "--output" * (path.stem == "evaluate"))
+
+    def test_bad_input_ends_with_2_and_one_line(self):
+        done = run_script(ROOT / "tools" / "train.py", "--config", "no.yaml", "--output", "run")
+        self.assertEqual((done.returncode, done.stdout), (2, ""))
+        self.assertRegex(done.stderr, r"^kyolo: error: [^\n]*no.yaml[^\n]*\n$")
+
+    def test_quickstart_leaves_an_existing_folder_alone(self):
+        done = run_script(ROOT / "tools" / "quickstart.py", "--output", self.folder)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn(str(self.folder), done.stderr)
+        self.assertEmpty(list(self.folder.iterdir()))
+
+
+@pytest.mark.slow
+class SlowToolsTest(TestCase):
+    def quickstart(self, *arguments):
+        output = self.folder / "quickstart"
+        done = run_script(ROOT / "tools" / "quickstart.py", "--output", output, *arguments)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return output, json.loads((output / "summary.json").read_text()), done.stdout
+
+    def test_quickstart_learns_shapes(self):
+        output, summary, stdout = self.quickstart()
+        for name in ("keras", "tflite"):
+            self.assertGreaterEqual(summary[name]["ap50"], 0.90)
+            self.assertGreaterEqual(summary[name]["ap"], 0.60)
+        for path in ("data", "run", "detector.tflite", "pictures"):
+            self.assertTrue((output / path).exists())
+            self.assertIn(str(output / path), stdout)
+        self.check_predict_agrees_with_evaluate(output, summary["keras"])
+
+    def check_predict_agrees_with_evaluate(self, output, metrics):
+        """pycocotools itself, on the data set's file and what predict printed, gives the AP that evaluate gives."""
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval
+
+        settings = ("--set", "evaluation.confidence=0.001", "--set", "evaluation.multi_label=true")
+        code, lines, stderr = self.run_kyolo(
+            "predict", "--run", output / "run", output / "data" / "val", *settings, "--json"
+        )
+        self.assertEqual(code, 0, stderr)
+        truth = COCO(str(output / "data" / "annotations" / "instances_val.json"))
+        image_ids = {image["file_name"]: image["id"] for image in truth.dataset["images"]}
+        category_ids = {category["name"]: category["id"] for category in truth.dataset["categories"]}
+        results = [
+            {
+                "image_id": image_ids[pathlib.Path(document["image"]).name],
+                "category_id": category_ids[name],
+                "bbox": [x1, y1, x2 - x1, y2 - y1],
+                "score": score,
+            }
+            for document in map(json.loads, lines.splitlines())
+            for (x1, y1, x2, y2), score, name in zip(
+                document["boxes"], document["scores"], document["names"], strict=True
+            )
+        ]
+        evaluation = COCOeval(truth, truth.loadRes(results), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+        self.assertAlmostEqual(evaluation.stats[0], metrics["ap"], delta=1e-6)
+        self.assertAlmostEqual(evaluation.stats[1], metrics["ap50"], delta=1e-6)
+
+    def test_quickstart_learns_nothing_from_shuffled_labels(self):
+        _, summary, _ = self.quickstart("--shuffle-labels")
+        self.assertLess(summary["keras"]["ap50"], 0.20)
+
+    def test_fit_example(self):
+        write_shapes(self.folder / "shapes", train=4, val=2, image_size=64)
+        output = self.folder / "detector.tflite"
+        config = ROOT / "configs" / "quickstart.yaml"
+        arguments = (self.folder / "shapes", output, "--config", config, "--epochs", 1, "--image-size", 64)
+        done = run_script(ROOT / "examples" / "fit.py", *arguments)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertGreater(output.stat().st_size, 100_000)
+
+
+if __name__ == "__main__":
+    absltest.main()
