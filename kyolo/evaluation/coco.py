@@ -1,4 +1,7 @@
-"""COCO average precision by pycocotools, of a detector on a data set, and as a callback for `fit`."""
+"""COCO average precision of a detector on a data set, and as a callback for `fit`.
+
+The scorer is faster-coco-eval: pycocotools' figures, computed in C++.
+"""
 
 import contextlib
 import io
@@ -10,10 +13,9 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from pycocotools.coco import COCO
+from faster_coco_eval import COCO, COCOeval_faster
 
 from kyolo.evaluation.detect import NMSSettings, Predictor
-from kyolo.evaluation.fast_cocoeval import FastCOCOeval
 
 SUMMARY = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")  # as COCOeval.summarize orders its figures
 COCO_MAX_DETECTIONS = (1, 10, 100)  # a class and image, COCOeval's defaults: AP counts the 100 best
@@ -33,8 +35,8 @@ def coco_metrics(truth: dict, results: list[dict]) -> dict[str, Any]:
         ap (IoU 0.50:0.95), ap50, ap75, ap_small, ap_medium, ap_large (areas below 32^2, up to 96^2, and above, pixels
         of the original image), and per_class {name: ap}; None where the truth holds nothing to find.
     """
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-        evaluation = FastCOCOeval(_index(truth, truth["annotations"]), _index(truth, _with_areas(results)), "bbox")
+    with contextlib.redirect_stdout(io.StringIO()):  # the scorer prints its progress
+        evaluation = COCOeval_faster(_index(truth, truth["annotations"]), _index(truth, _with_areas(results)), "bbox")
         evaluation.params.maxDets = list(COCO_MAX_DETECTIONS)
         evaluation.evaluate()
         evaluation.accumulate()
@@ -92,7 +94,7 @@ def evaluate(
         multi_label: whether a point may be several classes at once.
 
     Returns:
-        What `coco_metrics` returns, and `protocol`: these settings and how pycocotools was run.
+        What `coco_metrics` returns, and `protocol`: these settings and the scorer's.
 
     Example:
         >>> val = kyolo.data.make_dataset("path/to/set", "val")
@@ -168,9 +170,8 @@ def _protocol(predictor: Predictor) -> dict[str, Any]:
     return {
         **asdict(predictor.settings),
         "nms": "per class",
-        "scorer": "pycocotools",
+        "scorer": "faster-coco-eval",
         "coco_max_detections": list(COCO_MAX_DETECTIONS),
-        "weights": "as they are" if getattr(predictor.detector, "ema", None) is None else "moving average",
     }
 
 
