@@ -1,0 +1,77 @@
+"""Epochs of training with the whole pipeline (mosaic, affine, HSV, flip), not scored; prints one JSON line.
+
+python benchmarks/epoch.py --data $KYOLO_DATA/bccd --config configs/yolov8_n.yaml --set data.image_size=320
+"""
+
+import argparse
+import dataclasses
+import json
+import statistics
+import time
+
+import common
+
+
+def main():
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="folder of a data set")
+    parser.add_argument("--config", default=str(common.ROOT / "configs" / "yolov8_n.yaml"))
+    parser.add_argument("--epochs", type=int, default=4, help="epochs measured, the first apart")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    args = parser.parse_args()
+
+    import keras
+
+    from kyolo.config import image_hw, load_config
+    from kyolo.data import Augmentation, make_dataset
+    from kyolo.models import build_detector, build_loss
+    from kyolo.training.optimizers import build_optimizer, resolve_precision
+
+    config = load_config(args.config, args.set)
+    precision = resolve_precision(config.train.precision)
+    keras.config.set_dtype_policy(precision)
+    data = make_dataset(
+        args.data,
+        "train",
+        image_size=image_hw(config.data.image_size),
+        batch_size=config.train.batch_size,
+        augment=Augmentation(**dataclasses.asdict(config.augment)),
+        cache=config.data.cache,
+        epochs=config.train.epochs,
+    )
+    model = dataclasses.replace(config.model, num_classes=len(data.index.class_names))
+    detector = build_detector(model)
+    detector.compile(
+        build_optimizer(config.train, data.steps_per_epoch),
+        build_loss(model.loss),
+        ema_decay=config.train.ema.decay or None,
+    )
+    timer, spans = common.step_timer(), []
+    for _ in range(args.epochs + 1):
+        start = time.perf_counter()
+        detector.fit(data, epochs=1, verbose=0, callbacks=[timer])
+        spans.append(time.perf_counter() - start)
+    epoch = statistics.median(spans[1:])
+    print(
+        json.dumps(
+            {
+                "benchmark": "epoch",
+                "data": args.data.rstrip("/").rsplit("/", 1)[-1],
+                "images": len(data.index.records),
+                "image_size": config.data.image_size,
+                "batch_size": config.train.batch_size,
+                "precision": precision,
+                "epoch_s": round(epoch, 2),
+                "first_epoch_s": round(spans[0], 2),
+                "step_ms": round(1e3 * statistics.median(timer.seconds[2:]), 1),
+                "images_per_s": round(data.steps_per_epoch * config.train.batch_size / epoch, 1),
+                "peak_memory_gb": round(common.peak_memory_gb(), 2),
+                **common.environment(),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""The bare training step on random images, without a pipeline; prints one JSON line.
+
+python benchmarks/train_step.py --config configs/yolov8_n.yaml --image-size 320 --batch-size 8 --classes 3
+"""
+
+import argparse
+import json
+import statistics
+
+import common
+
+
+def main():
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", default=str(common.ROOT / "configs" / "yolov8_n.yaml"))
+    parser.add_argument("--image-size", type=int, default=320)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--classes", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="such as train.jit_compile=true"
+    )
+    args = parser.parse_args()
+
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    from kyolo.config import load_config
+    from kyolo.models import build_detector, build_loss
+    from kyolo.models.cost import count_gflop, count_weights
+    from kyolo.training.optimizers import build_optimizer, resolve_precision
+
+    config = load_config(args.config, [*args.set, f"model.num_classes={args.classes}"])
+    precision = resolve_precision(config.train.precision)
+    keras.config.set_dtype_policy(precision)
+    detector = build_detector(config.model)
+    detector.compile(
+        build_optimizer(config.train, args.steps),
+        build_loss(config.model.loss),
+        ema_decay=config.train.ema.decay or None,
+        jit_compile=config.train.jit_compile,
+    )
+    timer = common.step_timer()
+    batch = random_batch(np.random.default_rng(0), args.batch_size, args.image_size, args.classes)
+    data = tf.data.Dataset.from_tensors(batch).repeat(args.steps)
+    detector.fit(data, epochs=1, verbose=0, callbacks=[timer])
+    step = statistics.median(timer.seconds[2:])
+    gflop = count_gflop(detector, (args.image_size, args.image_size))
+    print(
+        json.dumps(
+            {
+                "benchmark": "train_step",
+                "image_size": args.image_size,
+                "batch_size": args.batch_size,
+                "classes": args.classes,
+                "precision": precision,
+                "jit_compile": config.train.jit_compile,
+                "weights": count_weights(detector),
+                "step_ms": round(1e3 * step, 1),
+                "first_step_s": round(timer.seconds[0], 1),
+                # Forward and both gradients: three times the forward pass.
+                "gflop_per_s": round(3 * gflop * args.batch_size / step, 1),
+                "peak_memory_gb": round(common.peak_memory_gb(), 2),
+                **common.environment(),
+            }
+        )
+    )
+
+
+def random_batch(rng, batch_size, size, classes, objects=7, padded=16):
+    """A batch as kyolo's data sets give it, of noise."""
+    import numpy as np
+
+    corner = rng.random((batch_size, padded, 2)) * 0.5
+    boxes = np.concatenate([corner, corner + 0.05 + rng.random((batch_size, padded, 2)) * 0.4], axis=-1) * size
+    mask = np.tile(np.arange(padded) < objects, (batch_size, 1))
+    labels = rng.integers(0, classes, (batch_size, padded))
+    images = rng.integers(0, 256, (batch_size, size, size, 3))
+    truth = {"boxes": (boxes * mask[..., None]).astype("float32"), "labels": (labels * mask).astype("int32")}
+    return images.astype("uint8"), {**truth, "mask": mask}
+
+
+if __name__ == "__main__":
+    main()
