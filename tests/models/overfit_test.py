@@ -9,8 +9,8 @@ from tests import oracles
 SIZE = (64, 96)  # height, width: not square, so that an exchange of the two shows
 COLOURS = np.uint8([[230, 40, 40], [40, 220, 60], [50, 70, 240]])
 # Boxes xyxy and labels of two images: wide and high ones, and all classes. None is small: the first predictions are
-# 120 px wide, and a truth that overlaps them by a few per cent gets targets near 0 (u^6 against the assigner's 1e-9) for
-# as long as nothing else teaches the network to predict smaller boxes.
+# 120 px wide, and a truth that overlaps them by a few per cent gets targets near 0 (u^6 against the assigner's 1e-9)
+# for as long as nothing else teaches the network to predict smaller boxes.
 TRUTHS = (
     ([(4, 6, 54, 40), (58, 8, 92, 60)], [0, 2]),
     ([(8, 4, 44, 54), (50, 20, 94, 58)], [1, 0]),
