@@ -51,6 +51,9 @@ class C2f(keras.layers.Layer):
                 conv.build((*space, self.filters // 2))
         self.post.build((*space, (2 + self.depth) * self.filters // 2))
 
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.filters)
+
     def call(self, inputs):
         pieces = ops.split(self.pre(inputs), 2, axis=-1)
         for first, second in self.bottlenecks:

@@ -69,8 +69,14 @@ class ConvBNAct(keras.layers.Layer):
         )
 
     def build(self, input_shape):
-        self.conv.build(input_shape)
+        self.conv.build(self._padded(input_shape))
         self.norm.build((*input_shape[:-1], self.filters))
+
+    def _padded(self, shape):
+        return shape if self.pad is None else self.pad.compute_output_shape(shape)
+
+    def compute_output_shape(self, input_shape):
+        return self.conv.compute_output_shape(self._padded(input_shape))
 
     def call(self, inputs):
         x = inputs if self.pad is None else self.pad(inputs)

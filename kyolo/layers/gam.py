@@ -105,6 +105,9 @@ class GAM(keras.layers.Layer):
             name=name,
         )
 
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
     def call(self, inputs):
         x = inputs * self._gate(self.channel_expand(self.channel_squeeze(inputs)))
         hidden = ops.relu(self.squeeze_norm(self.spatial_squeeze(x)))

@@ -43,6 +43,9 @@ class SPPF(keras.layers.Layer):
         self.pre.build(input_shape)
         self.post.build((*input_shape[:-1], 4 * hidden))
 
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.filters)
+
     def call(self, inputs):
         pieces = [self.pre(inputs)]
         for _ in range(3):

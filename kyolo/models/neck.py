@@ -17,12 +17,14 @@ def upsample(x):
     One nearest-neighbour resize, which TFLite has built in. Its own gradient is missing in XLA on CPUs; it is the sum
     over the four copies.
     """
-    height, width = ops.shape(x)[1:3]
 
     def gradient(*args, upstream=None):
         upstream = args[0] if upstream is None else upstream
         return 4 * ops.average_pool(upstream, 2, strides=2)
 
+    height, width = x.shape[1:3]
+    if None in (height, width):  # Keras resizes to known sizes only
+        return ops.repeat(ops.repeat(x, 2, axis=1), 2, axis=2), gradient
     return ops.image.resize(x, (2 * height, 2 * width), interpolation="nearest"), gradient
 
 

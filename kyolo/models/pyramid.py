@@ -62,8 +62,7 @@ class PyramidTop(keras.layers.Layer):
     def build(self, input_shape):
         shape = (None, None, None, self.inner[-1].channels)
         for layer in (*self.attention, self.sppf):
-            if not layer.built:  # a layer that was loaded from a file is
-                layer.build(shape)
+            layer.build(shape)
         for level, (downsample, c2f) in zip(self.outer, self.extra, strict=True):
             downsample.build(shape)
             shape = (None, None, None, level.channels)
@@ -89,5 +88,7 @@ class PyramidTop(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config):
-        attention = [keras.saving.deserialize_keras_object(layer) for layer in config["attention"]]
+        # Built by `build` and not on the way in: the paths of their variables then begin with this layer's name.
+        layers = [{**layer, "build_config": None} for layer in config["attention"]]
+        attention = [keras.saving.deserialize_keras_object(layer) for layer in layers]
         return cls(**{**config, "attention": attention})
