@@ -2,6 +2,8 @@
 
 import keras
 
+from kyolo.layers.batch_norm import BatchNorm
+
 BATCH_NORM_MOMENTUM = 0.97  # the reference's 0.03, as Keras counts it
 BATCH_NORM_EPSILON = 1e-3
 
@@ -64,7 +66,7 @@ class ConvBNAct(keras.layers.Layer):
             dtype=self.dtype_policy,
             name="conv",
         )
-        self.norm = keras.layers.BatchNormalization(
+        self.norm = BatchNorm(
             momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, dtype=self.dtype_policy, name="norm"
         )
 

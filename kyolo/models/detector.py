@@ -95,6 +95,7 @@ class Detector(keras.Model):
             **kwargs: other arguments of `keras.Model.compile`.
         """
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+        self.optimizer.build(self.trainable_variables)  # else the first step would be traced twice
         self.detection_loss = DetectionLoss() if loss is None else loss
         self.part_means = {name: keras.metrics.Mean(name=name) for name in self.detection_loss.weights}
         if ema_decay is not None:
@@ -147,4 +148,3 @@ class Detector(keras.Model):
     def compile_from_config(self, config):
         objects = {name: keras.saving.deserialize_keras_object(config[name]) for name in ("optimizer", "loss")}
         self.compile(**{**config, **objects})
-        self.optimizer.build(self.trainable_variables)

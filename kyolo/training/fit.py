@@ -140,7 +140,6 @@ def _compiled(config: Config, steps_per_epoch: int) -> Detector:
         ema_decay=config.train.ema.decay or None,
         jit_compile=config.train.jit_compile,
     )
-    detector.optimizer.build(detector.trainable_variables)
     return detector
 
 

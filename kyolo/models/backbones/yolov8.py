@@ -10,6 +10,7 @@ import keras
 import keras_cv
 
 from kyolo.errors import InputError
+from kyolo.layers.batch_norm import BatchNorm
 from kyolo.models.backbones.taps import Taps
 from kyolo.models.pyramid import BACKBONE_TOP, LevelSpec, level_stride
 
@@ -62,8 +63,16 @@ def yolov8_backbone(size, levels, weights=None):
         LevelSpec(name, level_stride(name), channels[int(name[1:]) - 2]) for name in levels if name <= BACKBONE_TOP
     )
     outputs = {spec.name: full.get_layer(f"stack{int(spec.name[1:]) - 1}_c2f_output").output for spec in specs}
-    model = keras.Model(full.input, outputs, name="backbone")
+    tapped = keras.Model(full.input, outputs, name="backbone")
+    model = keras.models.clone_model(tapped, clone_function=_with_fused_norm)
+    model.set_weights(tapped.get_weights())
     return Taps(model, specs, neck_depth, _sppf_weights(full) if weights is not None else {})
+
+
+def _with_fused_norm(layer):
+    """Copies a layer of KerasCV's, batch norms as kyolo's: equal, but for the time they take."""
+    kind = BatchNorm if isinstance(layer, keras.layers.BatchNormalization) else type(layer)
+    return kind.from_config(layer.get_config())
 
 
 def _load(backbone, weights):
