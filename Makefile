@@ -4,6 +4,7 @@ PYTHON ?= $(firstword $(foreach python,python3.13 python3.12 python3.11 python3,
     $(python) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $(python))))
 INSTALLED := .venv/.installed
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest -q --numprocesses auto --dist loadscope
 
 .PHONY: quickstart test test-all lint
 
@@ -11,10 +12,10 @@ quickstart: $(INSTALLED)
 	$(BIN)/python tools/quickstart.py
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
-test-all: $(INSTALLED)
-	$(BIN)/python -m pytest -q -m "slow or not slow"
+test-all: test
+	$(PYTEST) -m slow
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .

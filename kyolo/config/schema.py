@@ -159,7 +159,9 @@ class AugmentConfig(Block):
     translate: float = setting(0.1, minimum=0, maximum=1, doc="Largest shift, as a fraction of the image's side.")
     scale: float = setting(0.5, minimum=0, below=1, doc="Zoom between 1 - scale and 1 + scale.")
     shear: float = setting(0.0, minimum=0, below=90, doc="Largest shear, in degrees, either way.")
-    hue: float = setting(0.015, minimum=0, maximum=1, doc="Largest change of hue, as a fraction of the full circle.")
+    hue: float = setting(
+        0.015, minimum=0, maximum=1, doc="Largest turn of the hue, in half circles (0.015: 2.7 degrees)."
+    )
     saturation: float = setting(0.7, minimum=0, maximum=1, doc="Factor of saturation between 1 - s and 1 + s.")
     value: float = setting(0.4, minimum=0, maximum=1, doc="Factor of brightness between 1 - v and 1 + v.")
     flip_horizontal: float = setting(0.5, minimum=0, maximum=1, doc="Probability of a left-right flip.")

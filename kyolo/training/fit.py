@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from kyolo.config import Config, ConfigError, image_hw
+from kyolo.config import Config, ConfigError, ModelConfig, image_hw
 from kyolo.data import Augmentation, DatasetIndex, ImageStore, load_index, make_dataset
 from kyolo.errors import InputError
 from kyolo.evaluation.detect import NMSSettings, Predictor
@@ -17,7 +17,7 @@ from kyolo.models.detector import Detector
 from kyolo.training.checkpoint import load_checkpoint
 from kyolo.training.optimizers import build_optimizer, resolve_precision
 from kyolo.training.recorder import RunRecorder, write_text
-from kyolo.training.run_folder import Run, check_new, create_run, dtype_policy, locked, open_run
+from kyolo.training.run_folder import Run, check_new, create_run, dtype_policy, from_scratch, locked, open_run
 from kyolo.weights.transfer import transfer_weights
 
 
@@ -45,24 +45,29 @@ def train(config: Config, output: str | os.PathLike, *, resume: bool = False) ->
     height, width = image_hw(config.data.image_size)
     store = ImageStore((height, width), fit=config.data.fit, cache=config.data.cache)
     train_index, val_index = load_indices(config, store)
+    reports = {"train": train_index.problems, validation_split(config): val_index.problems}
+    for split, report in reports.items():
+        tqdm.write(f"{split}\n{report.table()}\n", file=sys.stderr)
     config = _resolve(config, train_index)
-    run = open_run(path) if resume else create_run(path, config)
-    with locked(run.path), dtype_policy(config.train.precision):
-        reports = {"train": train_index.problems, validation_split(config): val_index.problems}
-        documents = {split: report.to_dict() for split, report in reports.items()}
-        write_text(run.path / "data_report.json", json.dumps(documents, indent=2) + "\n")
-        for split, report in reports.items():
-            tqdm.write(f"{split}\n{report.table()}\n", file=sys.stderr)
-        return _train(run, train_index, val_index, store, resume)
+    with dtype_policy(config.train.precision):
+        # What can fail for the user's mistakes comes before the first file is written.
+        restorable = resume and open_run(path).weights_path("last").exists()
+        detector = _start(from_scratch(config.model) if restorable else config.model, config.train.seed)
+        run = open_run(path) if resume else create_run(path, config)
+        with locked(run.path):
+            documents = {split: report.to_dict() for split, report in reports.items()}
+            write_text(run.path / "data_report.json", json.dumps(documents, indent=2) + "\n")
+            return _train(run, detector, train_index, val_index, store)
 
 
 def load_indices(config: Config, store: ImageStore) -> tuple[DatasetIndex, DatasetIndex]:
     """Reads the split that is trained on and the one that is scored."""
     if config.data.path is None:
         raise ConfigError("data.path", "missing; expected the folder of a data set, received null")
-    settings = {"strict": config.data.strict, "dev_fraction": config.data.dev_fraction, "store": store}
+    path, strict, dev_fraction = config.data.path, config.data.strict, config.data.dev_fraction
     train_index, val_index = (
-        load_index(config.data.path, split, **settings) for split in ("train", validation_split(config))
+        load_index(path, split, strict=strict, dev_fraction=dev_fraction, store=store)
+        for split in ("train", validation_split(config))
     )
     if train_index.class_names != val_index.class_names:
         raise InputError(
@@ -92,7 +97,15 @@ def _resolve(config: Config, index: DatasetIndex) -> Config:
     )
 
 
-def _train(run: Run, train_index: DatasetIndex, val_index: DatasetIndex, store: ImageStore, resume: bool) -> dict:
+def _start(model: ModelConfig, seed: int) -> Detector:
+    """Builds the detector with the weights that training starts from."""
+    detector = build_detector(model, seed=seed)
+    if model.weights is not None:
+        _carry_over(detector, model.weights)
+    return detector
+
+
+def _train(run: Run, detector: Detector, train_index: DatasetIndex, val_index: DatasetIndex, store: ImageStore) -> dict:
     config = run.config
     shared = {"image_size": store.image_size, "fit": store.fit, "cache": store}
 
@@ -110,12 +123,16 @@ def _train(run: Run, train_index: DatasetIndex, val_index: DatasetIndex, store: 
 
     val = make_dataset(val_index, validation_split(config), batch_size=config.evaluation.batch_size, **shared)
     steps_per_epoch = batches(0).steps_per_epoch
-    detector = _compiled(config, steps_per_epoch)
+    detector.compile(
+        optimizer=build_optimizer(config.train, steps_per_epoch),
+        loss=build_loss(config.model.loss),
+        ema_decay=config.train.ema.decay or None,
+        jit_compile=config.train.jit_compile,
+    )
     evaluation = config.evaluation
     nms = NMSSettings(evaluation.confidence, evaluation.iou, evaluation.max_detections, evaluation.multi_label)
     recorder = RunRecorder(run, Predictor(detector, nms), val, steps_per_epoch)
-    if resume:
-        recorder.restore()
+    recorder.restore()
     while not recorder.finished:
         # More than one round only after a checkpoint within an epoch: `fit` can begin with an epoch, not within one.
         epoch, done = divmod(recorder.state["step"], steps_per_epoch)
@@ -128,19 +145,6 @@ def _train(run: Run, train_index: DatasetIndex, val_index: DatasetIndex, store: 
             verbose=0,
         )
     return recorder.finish()
-
-
-def _compiled(config: Config, steps_per_epoch: int) -> Detector:
-    detector = build_detector(config.model, seed=config.train.seed)
-    if config.model.weights is not None:
-        _carry_over(detector, config.model.weights)
-    detector.compile(
-        optimizer=build_optimizer(config.train, steps_per_epoch),
-        loss=build_loss(config.model.loss),
-        ema_decay=config.train.ema.decay or None,
-        jit_compile=config.train.jit_compile,
-    )
-    return detector
 
 
 def _carry_over(detector: Detector, source: str) -> None:

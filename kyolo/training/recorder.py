@@ -56,10 +56,10 @@ class RunRecorder(keras.callbacks.Callback):
         return self.state["stopped"] or self.state["step"] >= self.settings.epochs * self.steps_per_epoch
 
     def restore(self) -> None:
-        """Goes back to the last checkpoint, if there is one."""
+        """Goes on after the last checkpoint, if there is one: a run that was killed before it starts again."""
         path = self.run.weights_path("last")
         if not path.exists():
-            return  # killed before the first one: the run starts again
+            return
         checkpoint = load_checkpoint(path)
         for name, variables in self._groups().items():
             values = checkpoint.group(name)

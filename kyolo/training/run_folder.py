@@ -9,7 +9,7 @@ from pathlib import Path
 
 import keras
 
-from kyolo.config import Config, ConfigError, load_config, save_config
+from kyolo.config import Config, ConfigError, ModelConfig, load_config, save_config
 from kyolo.errors import InputError
 from kyolo.models.build import build_detector
 from kyolo.models.detector import Detector
@@ -43,9 +43,8 @@ class Run:
             InputError: when the run has no such weights, or they do not fit its configuration.
         """
         checkpoint = load_checkpoint(self.weights_path(weights))
-        backbone = dataclasses.replace(self.config.model.backbone, weights=None)
         with dtype_policy("float32"):
-            detector = build_detector(dataclasses.replace(self.config.model, backbone=backbone))
+            detector = build_detector(from_scratch(self.config.model))
         report = transfer_weights(detector, checkpoint.group("ema") or checkpoint.group("model"))
         if report.new or report.unused or report.mismatched:
             raise InputError(
@@ -53,6 +52,11 @@ class Run:
                 f"its place, received {report.summary().splitlines()[0]}"
             )
         return detector
+
+
+def from_scratch(model: ModelConfig) -> ModelConfig:
+    """The same model without the files of weights that it once started from."""
+    return dataclasses.replace(model, weights=None, backbone=dataclasses.replace(model.backbone, weights=None))
 
 
 def create_run(path: str | os.PathLike, config: Config) -> Run:

@@ -121,11 +121,12 @@ class TrainTest(tf.test.TestCase):
             quiet_train(self.config, self.folder / "run")
         self.assertEqual(before, {path: path.read_bytes() for path in before})
 
-    def test_bad_data_leaves_no_folder(self):
-        config = apply_overrides(self.config, [f"data.path={self.folder / 'nothing'}"])
-        with self.assertRaises(InputError):
-            quiet_train(config, self.folder / "new")
-        self.assertFalse((self.folder / "new").exists())
+    def test_bad_input_leaves_no_folder(self):
+        for key in ("data.path", "model.weights", "model.backbone.weights"):
+            config = apply_overrides(self.config, [f"{key}={self.folder / 'nothing'}"])
+            with self.assertRaises(InputError, msg=key):
+                quiet_train(config, self.folder / "new")
+            self.assertFalse((self.folder / "new").exists(), key)
 
     def test_two_processes_cannot_train_one_run(self):
         with locked(self.folder / "run"), self.assertRaisesRegex(InputError, "another process"):  # noqa: SIM117
@@ -133,8 +134,9 @@ class TrainTest(tf.test.TestCase):
                 self.fail("the lock was given twice")
 
     def test_weights_carried_over(self):
-        config = apply_overrides(self.config, [f"model.weights={self.folder / 'run'}", "train.epochs=1"])
-        detector = fit._compiled(apply_overrides(config, ["model.num_classes=5"]), steps_per_epoch=3)
+        config = apply_overrides(self.config, [f"model.weights={self.folder / 'run'}", "model.num_classes=5"])
+        with contextlib.redirect_stderr(io.StringIO()):
+            detector = fit._start(config.model, seed=1)
         best = load_checkpoint(self.folder / "run" / "weights" / "best.npz").group("ema")
         for variable in detector.variables:
             self.assertAllEqual(variable, best[variable.path], msg=variable.path)
