@@ -1,0 +1,65 @@
+"""The training step under XLA and under every precision."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from absl.testing import parameterized
+
+from kyolo.config import BackboneConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainConfig
+from kyolo.models import build_detector
+from kyolo.training.optimizers import build_optimizer
+
+SIZE, BATCH, CLASSES = 64, 2, 3
+TRAIN = TrainConfig(optimizer=OptimizerConfig(learning_rate=0.01), schedule=ScheduleConfig(warmup_epochs=0))
+
+
+def batch():
+    """Two images of noise with an object each, and one padded slot."""
+    images = np.random.default_rng(0).integers(0, 256, (BATCH, SIZE, SIZE, 3)).astype("uint8")
+    boxes = np.array([[[8, 8, 40, 48], [0, 0, 0, 0]]] * BATCH, "float32")
+    return images, {"boxes": boxes, "labels": np.array([[1, 0]] * BATCH), "mask": np.array([[True, False]] * BATCH)}
+
+
+@pytest.mark.slow
+class StepTest(tf.test.TestCase, parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        policy = keras.config.dtype_policy()
+        self.addCleanup(keras.config.set_dtype_policy, policy)
+
+    def train(self, policy="float32", steps=3, jit_compile=False):
+        keras.config.set_dtype_policy(policy)
+        detector = build_detector(ModelConfig(num_classes=CLASSES, backbone=BackboneConfig(size="p")))
+        detector.compile(build_optimizer(TRAIN, steps), ema_decay=0.9999, jit_compile=jit_compile)
+        history = detector.fit(tf.data.Dataset.from_tensors(batch()).repeat(steps), epochs=1, verbose=0)
+        return detector, history.history["loss"][0]
+
+    @parameterized.parameters("mixed_bfloat16", "mixed_float16")
+    def test_mixed_precision(self, policy):
+        _, expected = self.train()
+        detector, loss = self.train(policy)
+        # Half precision rounds to 3 or 2 digits; the mean of three losses agrees to a few per cent.
+        self.assertAllClose(loss, expected, rtol=0.1)
+        self.assertEqual({variable.dtype for variable in detector.trainable_variables}, {"float32"})
+        self.assertEqual({average.dtype for average in detector.ema.averages}, {"float32"})
+        self.assertTrue(all(np.all(np.isfinite(variable)) for variable in detector.variables))
+
+    def test_xla(self):
+        _, expected = self.train()
+        detector, loss = self.train(jit_compile=True)
+        self.assertAllClose(loss, expected, rtol=1e-3)
+        self.assertTrue(all(np.all(np.isfinite(variable)) for variable in detector.variables))
+
+    def test_average_follows_the_weights(self):
+        detector, _ = self.train(steps=1)
+        start = build_detector(ModelConfig(num_classes=CLASSES, backbone=BackboneConfig(size="p")))
+        initial = {variable.path: variable.numpy() for variable in start.variables}
+        for path, average in detector.ema.named_variables():
+            value = next(variable for variable in detector.variables if variable.path == path)
+            # After step 1 the average has moved by 1 - (1 + 1) / (10 + 1) = 9 / 11 of the way.
+            self.assertAllClose(average, initial[path] + 9 / 11 * (value - initial[path]), atol=1e-5, msg=path)
+
+
+if __name__ == "__main__":
+    tf.test.main()
