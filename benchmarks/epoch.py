@@ -37,6 +37,8 @@ def main():
         image_size=image_hw(config.data.image_size),
         batch_size=config.train.batch_size,
         augment=Augmentation(**dataclasses.asdict(config.augment)),
+        fit=config.data.fit,
+        seed=config.train.seed,
         cache=config.data.cache,
         epochs=config.train.epochs,
     )
@@ -46,6 +48,7 @@ def main():
         build_optimizer(config.train, data.steps_per_epoch),
         build_loss(model.loss),
         ema_decay=config.train.ema.decay or None,
+        jit_compile=config.train.jit_compile,
     )
     timer, spans = common.step_timer(), []
     for _ in range(args.epochs + 1):

@@ -1,4 +1,4 @@
-"""Training with Keras' own `fit`: what `kyolo train` does, for people who write their own script.
+"""Training with Keras' own `fit`, for people who write their own script: any optimizer, any loss, any callback.
 
 python examples/fit.py path/to/set detector.tflite --epochs 60 --image-size 320
 """

@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
     from kyolo import data, evaluation, report, training
 
     opened = training.open_run(arguments.run)
-    config = override_run(opened.config, arguments.set)
+    config = override_run(opened.config, arguments.set, ("data", "evaluation"))
     detector = opened.load_detector(arguments.weights)
     path, settings = data_path(config, arguments.data), config_to_dict(config.evaluation)
     store = data.ImageStore(image_hw(config.data.image_size), fit=config.data.fit, cache=config.data.cache)

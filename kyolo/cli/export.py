@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import sys
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from kyolo.config import config_to_dict, image_hw
 from kyolo.errors import InputError
 
 CHECK_IMAGES = 8
+SETTINGS = {"tflite": ("data.image_size", "data.fit"), "saved_model": ("data.image_size", "data.fit", "evaluation")}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,13 +39,13 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
     if output.exists():
         raise InputError(f"{output}: expected a path that is new, received one in use; choose another --output")
     import_tensorflow()
-    from kyolo import data, evaluation, export, training
+    from kyolo import data, export, training
 
     opened = training.open_run(arguments.run)
-    config = override_run(with_picture_settings(opened.config), arguments.set)
+    config = override_run(with_picture_settings(opened.config), arguments.set, SETTINGS[arguments.to])
     detector = opened.load_detector(arguments.weights)
-    paths = evaluation.find_images([Path(data_path(config, arguments.data)) / "val"])[:CHECK_IMAGES]
-    images = [data.read_image(path) for path in paths]
+    val = data.load_index(data_path(config, arguments.data), "val")
+    images = [data.read_image(record.path) for record in val.records[:CHECK_IMAGES]]
     fitted: dict[str, typing.Any] = {
         "image_size": image_hw(config.data.image_size),
         "fit": config.data.fit,
@@ -59,6 +61,8 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
             report = export.to_saved_model(detector, output, class_names=class_names(config), **fitted, **settings)
     except export.ExportError as error:
         raise CheckFailed(str(error)) from error
+    if not report.compared:
+        print("nothing was found in the check images, so that no box could be compared", file=sys.stderr)
     print(
         f"{output}: equal to Keras on {report.images} images ({report.compared} boxes), "
         f"boxes within {report.box_error:.1g} px, scores within {report.score_error:.1g}"

@@ -5,11 +5,9 @@ import contextlib
 import dataclasses
 import os
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from kyolo.config import Config, ConfigError, apply_overrides
-
-OVERRIDABLE = ("data", "evaluation")  # Of a finished run: its model and training are what they are.
 
 # What people look at: sure detections, one class each. AP wants many weak ones, as in the run's own settings.
 PICTURE_SETTINGS: dict[str, typing.Any] = {"confidence": 0.25, "multi_label": False}
@@ -33,14 +31,19 @@ def add_set_argument(parser: argparse.ArgumentParser, example: str) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=text)
 
 
-def override_run(config: Config, overrides: Iterable[str]) -> Config:
-    """Apply overrides to the config of a finished run; those that could have no effect raise `ConfigError`."""
+def override_run(config: Config, overrides: Iterable[str], allowed: Sequence[str]) -> Config:
+    """Apply overrides to the config of a finished run.
+
+    Args:
+        config: the run's.
+        overrides: texts such as "evaluation.iou=0.6".
+        allowed: the settings, or blocks of them, that the command uses; others raise `ConfigError`.
+    """
     overrides = tuple(overrides)
     for override in overrides:
         path = override.partition("=")[0].strip()
-        if "=" in override and path.split(".")[0] not in OVERRIDABLE:
-            problem = f"expected a setting of {' or '.join(OVERRIDABLE)}, since the run is trained, received this one"
-            raise ConfigError(path, problem)
+        if "=" in override and not any(path == name or path.startswith(f"{name}.") for name in allowed):
+            raise ConfigError(path, f"expected one of {', '.join(allowed)}, which this command uses, received another")
     return apply_overrides(config, overrides)
 
 

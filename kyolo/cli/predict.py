@@ -36,7 +36,9 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
     from kyolo import evaluation, training
 
     opened = training.open_run(arguments.run)
-    config = override_run(with_picture_settings(opened.config), arguments.set)
+    config = override_run(
+        with_picture_settings(opened.config), arguments.set, ("data.image_size", "data.fit", "evaluation")
+    )
     names = class_names(config)
     images = evaluation.find_images(arguments.paths)
     with contextlib.ExitStack() as stack:

@@ -87,15 +87,12 @@ def _describe(config: Config) -> dict:
 
 
 def _resolve(config: Config) -> Config:
-    """Fill the classes in from the data, where data is given, and report what is wrong with it."""
+    """Fill in what data and machine decide, where data is given, and report what is wrong with the data."""
     if config.data.path is None:
         return config
     from kyolo.data import load_index
+    from kyolo.training import resolve
 
     index = load_index(config.data.path, "train", strict=config.data.strict, dev_fraction=config.data.dev_fraction)
     print(index.problems.table(), end="\n\n")
-    return dataclasses.replace(
-        config,
-        model=dataclasses.replace(config.model, num_classes=len(index.class_names)),
-        data=dataclasses.replace(config.data, class_names=index.class_names),
-    )
+    return resolve(config, index)

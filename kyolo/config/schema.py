@@ -193,7 +193,10 @@ class ScheduleConfig(Block):
 
 @dataclass(frozen=True)
 class EMAConfig(Block):
-    """The moving average of weights and batch-norm statistics that is evaluated and shipped. Defaults: reference."""
+    """The moving average of weights and batch-norm statistics that is evaluated and shipped.
+
+    The decay is the reference's; its ramp of 2000 steps, which averages next to nothing in a short run, is not.
+    """
 
     decay: float = setting(
         0.9999, minimum=0, below=1, doc="Part that update n keeps, but at most (1 + n) / (10 + n); 0: no average."

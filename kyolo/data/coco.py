@@ -42,6 +42,8 @@ def read_coco(folder: Path, split: str, *, wanted: Callable[[str], bool] | None 
     trained = {image_id: [] for image_id in part}  # image_id -> [(box, label)]
     for number, annotation in enumerate(content["annotations"]):
         image_id = annotation.get("image_id") if isinstance(annotation, dict) else None
+        if not _is_id(image_id):
+            image_id = None  # a list or a mapping could not even be looked up
         if image_id in images and image_id not in part:
             continue
         name = _name(annotation, number, part.get(image_id))
@@ -75,6 +77,10 @@ def _load_json(folder: Path, split: str) -> tuple[Path, dict]:
         raise InputError(
             f"{file}: expected json, received {error.msg.lower()} at {where}; write the file anew"
         ) from error
+    except RecursionError:
+        raise InputError(
+            f"{file}: expected json of images, annotations and categories, received too deep a nest"
+        ) from None
     except UnicodeDecodeError as error:
         raise InputError(f"{file}: expected json in UTF-8, received other bytes at position {error.start}") from error
     for key in ("images", "annotations", "categories"):
@@ -124,9 +130,9 @@ def _read_images(content: dict, problems: dict[str, list[str]]) -> dict[int, dic
 
 def _find_problem(annotation, images: dict[int, dict], labels: dict[int, int]) -> str | None:
     """Why an annotation cannot be trained on, if so."""
-    if not isinstance(annotation, dict) or annotation.get("image_id") not in images:
+    if not isinstance(annotation, dict) or not _is_key(annotation.get("image_id"), images):
         return "annotation of an unknown image"
-    if annotation.get("category_id") not in labels:
+    if not _is_key(annotation.get("category_id"), labels):
         return "annotation of an unknown category"
     box = annotation.get("bbox")
     if not isinstance(box, list) or len(box) != 4 or not all(_is_finite(number) for number in box):
@@ -135,6 +141,10 @@ def _find_problem(annotation, images: dict[int, dict], labels: dict[int, int]) -
         return "box without area"
     x1, y1, x2, y2 = _clipped(box, images[annotation["image_id"]])
     return "box outside the image" if x1 >= x2 or y1 >= y2 else None
+
+
+def _is_key(value, mapping: dict[int, object]) -> bool:
+    return _is_id(value) and value in mapping
 
 
 def _clipped(box: list, image: dict) -> tuple[float, ...]:

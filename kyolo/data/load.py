@@ -83,7 +83,8 @@ def _check_images(
     good, problems = [], {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         checks = pool.map(lambda record: _check_image(record, store), records)
-        for record, problem in zip(tqdm(records, "Checking images", delay=2.0, unit="image", disable=None), checks, strict=True):
+        bar = tqdm(records, "Checking images", delay=2.0, unit="image", disable=None)
+        for record, problem in zip(bar, checks, strict=True):
             if problem is None:
                 good.append(record)
             else:

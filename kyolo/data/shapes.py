@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 CLASS_NAMES = ("circle", "square", "triangle", "star", "ring")
-MAX_OBJECTS = 6
+MAX_OBJECTS = 5
 EMPTY_FRACTION = 0.06  # Share of images without objects.
-SIZES = (0.12, 0.45)  # Diameter of a figure, fraction of the image.
+SIZES = (0.2, 0.5)  # Diameter of a figure, fraction of the image.
 MIN_VISIBLE = 0.4  # Less of a figure is never visible: what would hide more of it is not drawn.
 MIN_CONTRAST = 90.0  # Distance in RGB between a figure and what lies under it.
 SUPERSAMPLING = 3  # Masks are drawn larger by this factor, then averaged.

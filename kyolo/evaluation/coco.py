@@ -22,7 +22,7 @@ COCO_MAX_DETECTIONS = (1, 10, 100)  # a class and image, COCOeval's defaults: AP
 
 
 def coco_metrics(truth: dict, results: list[dict]) -> dict[str, Any]:
-    """Score detections with pycocotools' COCOeval and its default parameters.
+    """Score detections as pycocotools' COCOeval does with its default parameters.
 
     Prints nothing, and leaves both arguments as they are. The figures are pycocotools' own, its one oddity included: it
     takes a truth box whose annotation id is 0 for one that was not found.

@@ -2,7 +2,7 @@
 
 import keras
 
-from kyolo.config import ConfigError, LossConfig, ModelConfig
+from kyolo.config import AttentionConfig, ConfigError, LossConfig, ModelConfig
 from kyolo.layers.gam import GAM
 from kyolo.losses.detection import DetectionLoss
 from kyolo.models.backbones import yolov8_backbone
@@ -24,7 +24,7 @@ def build_detector(config: ModelConfig, *, seed: int = 0) -> Detector:
         A `Detector`, not compiled.
 
     Raises:
-        ConfigError: without `num_classes`.
+        ConfigError: without `num_classes`, or with attention whose settings do not divide the channels.
 
     Example:
         >>> build_detector(ModelConfig(num_classes=3)).strides
@@ -36,10 +36,7 @@ def build_detector(config: ModelConfig, *, seed: int = 0) -> Detector:
     levels = [*taps.levels]
     for name in config.levels[len(levels) :]:
         levels.append(LevelSpec(name, level_stride(name), levels[-1].channels))
-    attention = [
-        GAM(reduction=block.reduction, groups=block.groups, init=block.init, name=f"attention_{i}_{block.kind}")
-        for i, block in enumerate(config.attention)
-    ]
+    attention = [_attention(block, i, taps.levels[-1].channels) for i, block in enumerate(config.attention)]
     detector = Detector(
         backbone=taps.model,
         top=PyramidTop(levels, attention, taps.neck_depth, name="top"),
@@ -50,6 +47,7 @@ def build_detector(config: ModelConfig, *, seed: int = 0) -> Detector:
     seed_weights(detector, seed)
     if pretrained:
         taps.model.set_weights(pretrained)
+    if taps.sppf:
         _set_by_path(detector.top.sppf, taps.sppf)
     return detector
 
@@ -63,6 +61,18 @@ def build_loss(config: LossConfig) -> DetectionLoss:
         classification_weight=config.classification.weight,
         dfl_weight=config.dfl.weight,
     )
+
+
+def _attention(block: AttentionConfig, number: int, channels: int) -> GAM:
+    """Builds one module for a map of so many channels."""
+    hidden = channels // block.reduction
+    if channels % block.reduction or hidden % block.groups:
+        raise ConfigError(
+            f"model.attention.{number}",
+            f"expected a reduction that divides the {channels} channels and groups that divide channels / reduction, "
+            f"received reduction {block.reduction}, groups {block.groups}",
+        )
+    return GAM(block.reduction, block.groups, block.init, name=f"attention_{number}_{block.kind}")
 
 
 def _set_by_path(layer: keras.layers.Layer, weights: dict) -> None:

@@ -91,6 +91,7 @@ class Detector(keras.Model):
             optimizer: a Keras optimizer or its name. Default "adamw".
             loss: a `DetectionLoss`. Default `DetectionLoss()`.
             ema_decay: decay of the moving average of weights that `ema_weights` gives; None for none. Default None.
+                `save` writes the weights as they are: call it in a `with detector.ema_weights()` to keep the average.
             jit_compile: whether the training step is compiled by XLA. Default False.
             **kwargs: other arguments of `keras.Model.compile`.
         """
@@ -98,8 +99,7 @@ class Detector(keras.Model):
         self.optimizer.build(self.trainable_variables)  # else the first step would be traced twice
         self.detection_loss = DetectionLoss() if loss is None else loss
         self.part_means = {name: keras.metrics.Mean(name=name) for name in self.detection_loss.weights}
-        if ema_decay is not None:
-            self.ema = ExponentialMovingAverage(self.variables, ema_decay)
+        self.ema = None if ema_decay is None else ExponentialMovingAverage(self.variables, ema_decay)
         self._compile_arguments = {"ema_decay": ema_decay, "jit_compile": jit_compile}
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):

@@ -36,10 +36,11 @@ class ExponentialMovingAverage:
         Args:
             iterations: steps that the optimizer has made.
         """
-        iterations = ops.cast(iterations, "int64")
+        iterations, last = ops.cast(iterations, "int64"), ops.convert_to_tensor(self.step)
         steps = ops.cast(iterations, "float32")
         rate = 1 - ops.minimum(self.decay, (1 + steps) / (10 + steps))
-        rate = ops.where(iterations > ops.convert_to_tensor(self.step), rate, 0.0)
+        rate = ops.where(last == 0, 1.0, rate)  # the first weights stand for all before them
+        rate = ops.where(iterations > last, rate, 0.0)
         self.step.assign(iterations)
         for average, source in zip(self.averages, self.sources, strict=True):
             average.assign_add(rate * (ops.cast(source, "float32") - average))
@@ -50,7 +51,10 @@ class ExponentialMovingAverage:
 
     @contextlib.contextmanager
     def swapped_in(self):
-        """Puts the averages in the place of the model's weights for the time of a `with` block."""
+        """Puts the averages, once there are any, in the place of the model's weights for the time of a `with` block."""
+        if int(self.step) == 0:
+            yield
+            return
         kept = [ops.copy(source.value) for source in self.sources]
         for average, source in zip(self.averages, self.sources, strict=True):
             source.assign(average)

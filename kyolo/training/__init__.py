@@ -3,6 +3,7 @@
 from kyolo.training.checkpoint import Checkpoint as Checkpoint
 from kyolo.training.checkpoint import load_checkpoint as load_checkpoint
 from kyolo.training.checkpoint import save_checkpoint as save_checkpoint
+from kyolo.training.fit import resolve as resolve
 from kyolo.training.fit import train as train
 from kyolo.training.run_folder import Run as Run
 from kyolo.training.run_folder import open_run as open_run
@@ -14,6 +15,7 @@ __all__ = [
     "WarmupDecay",
     "load_checkpoint",
     "open_run",
+    "resolve",
     "save_checkpoint",
     "train",
 ]

@@ -1,11 +1,15 @@
 """One training run, from a configuration to a folder with weights and scores."""
 
+import contextlib
 import dataclasses
 import json
 import os
+import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import tensorflow as tf
 from tqdm import tqdm
 
 from kyolo.config import Config, ConfigError, ModelConfig, image_hw
@@ -48,7 +52,7 @@ def train(config: Config, output: str | os.PathLike, *, resume: bool = False) ->
     reports = {"train": train_index.problems, validation_split(config): val_index.problems}
     for split, report in reports.items():
         tqdm.write(f"{split}\n{report.table()}\n", file=sys.stderr)
-    config = _resolve(config, train_index)
+    config = resolve(config, train_index)
     with dtype_policy(config.train.precision):
         # What can fail for the user's mistakes comes before the first file is written.
         restorable = resume and open_run(path).weights_path("last").exists()
@@ -82,19 +86,36 @@ def validation_split(config: Config) -> str:
     return "dev" if config.data.dev_fraction else "val"
 
 
-def _resolve(config: Config, index: DatasetIndex) -> Config:
-    """Fills in what the data and the machine decide."""
-    names = config.data.class_names or index.class_names
-    if names != index.class_names:
+def resolve(config: Config, index: DatasetIndex) -> Config:
+    """Fills in what the data and the machine decide: classes and precision; paths become absolute.
+
+    Raises:
+        ConfigError: when the configuration names other classes than the data.
+    """
+    names, count = config.data.class_names, config.model.num_classes
+    if names not in (None, index.class_names):
         raise ConfigError(
             "data.class_names", f"expected {list(index.class_names)} as in the data, received {list(names)}"
         )
+    if count not in (None, len(index.class_names)):
+        raise ConfigError("model.num_classes", f"expected {len(index.class_names)} as in the data, received {count}")
+    model, backbone = config.model, config.model.backbone
     return dataclasses.replace(
         config,
-        model=dataclasses.replace(config.model, num_classes=len(names)),
-        data=dataclasses.replace(config.data, class_names=names),
+        model=dataclasses.replace(
+            model,
+            num_classes=len(index.class_names),
+            weights=_absolute(model.weights),
+            backbone=dataclasses.replace(backbone, weights=_absolute(backbone.weights)),
+        ),
+        data=dataclasses.replace(config.data, class_names=index.class_names),
         train=dataclasses.replace(config.train, precision=resolve_precision(config.train.precision)),
     )
+
+
+def _absolute(path: str | None) -> str | None:
+    """The path of a file that is there, from any folder; the name of a preset stays as it is."""
+    return os.path.abspath(path) if path is not None and os.path.exists(path) else path
 
 
 def _start(model: ModelConfig, seed: int) -> Detector:
@@ -136,15 +157,28 @@ def _train(run: Run, detector: Detector, train_index: DatasetIndex, val_index: D
     while not recorder.finished:
         # More than one round only after a checkpoint within an epoch: `fit` can begin with an epoch, not within one.
         epoch, done = divmod(recorder.state["step"], steps_per_epoch)
-        detector.fit(
-            batches(recorder.state["step"]),
-            initial_epoch=epoch,
-            epochs=epoch + 1 if done else config.train.epochs,
-            steps_per_epoch=steps_per_epoch - done,
-            callbacks=[recorder],
-            verbose=0,
-        )
+        with input_errors():
+            detector.fit(
+                batches(recorder.state["step"]),
+                initial_epoch=epoch,
+                epochs=epoch + 1 if done else config.train.epochs,
+                steps_per_epoch=steps_per_epoch - done,
+                callbacks=[recorder],
+                verbose=0,
+            )
     return recorder.finish()
+
+
+@contextlib.contextmanager
+def input_errors() -> Iterator[None]:
+    """Hands on, as it is, the InputError of an image that was spoilt after the check: tf.data wraps it in another."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        found = re.search(r"InputError: ([^\n]+)", error.message)
+        if found is None:
+            raise
+        raise InputError(found[1]) from error
 
 
 def _carry_over(detector: Detector, source: str) -> None:
@@ -153,9 +187,11 @@ def _carry_over(detector: Detector, source: str) -> None:
     checkpoint = load_checkpoint(path / "weights" / "best.npz" if path.is_dir() else path)
     report = transfer_weights(detector, checkpoint.group("ema") or checkpoint.group("model"))
     tqdm.write(report.summary(), file=sys.stderr)
-    if report.mismatched or not report.placed:
+    # Other classes than before are no mistake: those logits start anew.
+    wrong = [path for path, _, _ in report.mismatched if "_class_" not in path]
+    if wrong or not report.placed:
         raise ConfigError(
             "model.weights",
-            f"expected weights whose shapes agree with the model's, received {source} with {len(report.mismatched)} "
-            f"others and {len(report.placed)} that fit",
+            f"expected weights whose shapes agree with the model's, received {source} with {len(wrong)} others and "
+            f"{len(report.placed)} that fit",
         )

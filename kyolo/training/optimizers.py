@@ -18,14 +18,14 @@ def build_optimizer(config: TrainConfig, steps_per_epoch: int) -> keras.optimize
 
     Args:
         config: the block `train`.
-        steps_per_epoch: batches in an epoch; `accumulate_steps` of them make one step of the optimizer.
+        steps_per_epoch: batches in an epoch. Keras counts the schedule's steps in batches, also when gradients
+            are accumulated.
     """
     settings, schedule = config.optimizer, config.schedule
-    steps = steps_per_epoch / settings.accumulate_steps
     rate = WarmupDecay(
         peak=settings.learning_rate,
-        total_steps=max(round(config.epochs * steps), 1),
-        warmup_steps=round(schedule.warmup_epochs * steps),
+        total_steps=config.epochs * steps_per_epoch,
+        warmup_steps=round(schedule.warmup_epochs * steps_per_epoch),
         final_fraction=schedule.final_fraction,
         kind=schedule.kind,
     )

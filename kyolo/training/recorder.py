@@ -13,6 +13,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from kyolo.config import TrainConfig
+from kyolo.errors import InputError
 from kyolo.evaluation.coco import score
 from kyolo.evaluation.detect import Predictor
 from kyolo.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -63,7 +64,13 @@ class RunRecorder(keras.callbacks.Callback):
         checkpoint = load_checkpoint(path)
         for name, variables in self._groups().items():
             values = checkpoint.group(name)
-            for variable, key in _by_key(variables):
+            shapes = {key: tuple(variable.shape) for key, variable in variables}
+            if shapes != {key: value.shape for key, value in values.items()}:
+                raise InputError(
+                    f"{path} does not fit {self.run.path / 'config.yaml'}: expected the {name} of that configuration, "
+                    f"received another; restore the file as training wrote it, or start a new run"
+                )
+            for key, variable in variables:
                 variable.assign(values[key])
         if self.detector.ema is not None:
             self.detector.ema.step.assign(self.detector.optimizer.iterations)
@@ -73,7 +80,7 @@ class RunRecorder(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):  # noqa: ARG002 (Keras' signature)
         done = self.state["step"] % self.steps_per_epoch
         if self._running_means is not None:  # resumed within the epoch
-            for variable, key in _by_key(_metric_variables(self.detector)):
+            for key, variable in _metric_variables(self.detector):
                 variable.assign(self._running_means[key])
             self._running_means = None
         self._started = time.perf_counter()
@@ -110,8 +117,9 @@ class RunRecorder(keras.callbacks.Callback):
         return metrics
 
     def _keep_if_best(self, metrics: dict, epoch: int) -> None:
+        """Keeps the average where AP is the best so far; of equals, and where AP is undefined, the latest."""
         best = self.state["best"]
-        if best is None or (metrics["ap"] or 0) > (best["metrics"]["ap"] or 0):
+        if best is None or metrics["ap"] is None or metrics["ap"] >= best["metrics"]["ap"]:
             self.state["best"] = {"epoch": epoch, "metrics": metrics}
             group = "model" if self.detector.ema is None else "ema"
             arrays = _arrays({group: self._groups()[group]})
@@ -156,10 +164,6 @@ def write_text(path: Path, text: str) -> None:
 
 def _metric_variables(detector) -> list:
     return [(f"{metric.name}/{v.name}", v) for metric in detector.metrics for v in metric.variables]
-
-
-def _by_key(named: list) -> list:
-    return [(variable, key) for key, variable in named]
 
 
 def _arrays(groups: dict[str, list]) -> dict:

@@ -112,11 +112,14 @@ def locked(path: Path) -> Iterator[None]:
         InputError: when another process trains this run.
     """
     lock = path / "run.lock"
+    busy = InputError(f"{path} is being trained by another process, which holds {lock}; wait for it to end")
     with open(lock, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(f"{path} is being trained by another process, which holds {lock}; wait for it") from None
+            raise busy from None
+        if not lock.exists() or not os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+            raise busy  # whoever held it removed it between our two steps
         try:
             yield
         finally:

@@ -82,11 +82,12 @@ class EntryTest(TestCase):
 
 class OptionsTest(TestCase):
     def test_what_a_finished_run_cannot_change_is_refused(self):
-        config = options.override_run(Config(), ["evaluation.iou=0.6", "data.image_size=320"])
+        allowed = ("data.image_size", "evaluation")
+        config = options.override_run(Config(), ["evaluation.iou=0.6", "data.image_size=320"], allowed)
         self.assertEqual((config.evaluation.iou, config.data.image_size), (0.6, 320))
-        for override in ("model.loss.box.kind=siou", "train.epochs=3", "evalution.iou=0.6"):
-            with self.assertRaisesRegex(ConfigError, "expected a setting of data or evaluation"):
-                options.override_run(Config(), [override])
+        for override in ("model.loss.box.kind=siou", "train.epochs=3", "evalution.iou=0.6", "data.cache=disk"):
+            with self.assertRaisesRegex(ConfigError, "expected one of data.image_size, evaluation, which this command"):
+                options.override_run(Config(), [override], allowed)
 
     def test_pictures_show_sure_detections_of_one_class(self):
         evaluation = options.with_picture_settings(Config()).evaluation

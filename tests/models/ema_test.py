@@ -1,3 +1,5 @@
+"""The moving average, worked out by hand."""
+
 import keras
 import tensorflow as tf
 
@@ -5,40 +7,39 @@ from kyolo.models.ema import ExponentialMovingAverage
 
 
 class ExponentialMovingAverageTest(tf.test.TestCase):
-    def test_by_hand(self):
-        # Decay min(0.5, (1 + n) / (10 + n)): 2 / 11 after step 1, 3 / 12 after step 2, 0.5 once (1 + n) / (10 + n) is
-        # larger. From 0 towards 11: 9 / 11 of 11 is 9; three quarters of the 2 that are left is 1.5; then half of 0.5.
-        variable = keras.Variable([0.0])
-        ema = ExponentialMovingAverage([variable], 0.5)
-        variable.assign([11.0])
-        for step, expected in ((1, 9.0), (2, 10.5), (100, 10.75)):
-            ema.update(step)
-            self.assertAllClose(ema.averages[0], [expected])
+    def setUp(self):
+        super().setUp()
+        self.weight = keras.Variable([0.0], name="kernel")
+        self.ema = ExponentialMovingAverage([self.weight], decay=0.5)
 
-    def test_waits_for_the_optimizer(self):
-        # While gradients accumulate the optimizer stays at its step, and so does the average.
-        variable = keras.Variable([0.0])
-        ema = ExponentialMovingAverage([variable], 0.9999)
-        variable.assign([11.0])
-        for _ in range(3):
-            ema.update(1)
-        self.assertAllClose(ema.averages[0], [9.0])
+    def step(self, value, iterations):
+        self.weight.assign([value])
+        self.ema.update(iterations)
+        return float(self.ema.averages[0][0])
 
-    def test_swapped_in_and_out(self):
-        variable = keras.Variable([1.0])
-        ema = ExponentialMovingAverage([variable], 0.9)
-        variable.assign([5.0])
-        with self.assertRaises(KeyError), ema.swapped_in():
-            self.assertAllEqual(variable, [1.0])
-            raise KeyError
-        self.assertAllEqual(variable, [5.0])
-        self.assertAllEqual(ema.averages[0], [1.0])
+    def test_values(self):
+        # Step 1: the weight itself. Step 2: d = min(0.5, 3 / 12) = 0.25, 8 + 0.75 (16 - 8) = 14.
+        # Step 3: d = min(0.5, 4 / 13), 14 + 9 / 13 (1 - 14) = 5. Step 10: d = min(0.5, 11 / 20) = 0.5, (5 + 3) / 2 = 4.
+        self.assertAllClose(self.step(8.0, 1), 8.0)
+        self.assertAllClose(self.step(16.0, 2), 14.0)
+        self.assertAllClose(self.step(1.0, 3), 5.0)
+        self.assertAllClose(self.step(3.0, 10), 4.0)
 
-    def test_float32_and_no_counters(self):
-        half = keras.Variable([1.0], dtype="bfloat16")
-        ema = ExponentialMovingAverage([half, keras.Variable(3, dtype="int32")], 0.9)
-        self.assertLen(ema.averages, 1)
-        self.assertEqual(ema.averages[0].dtype, "float32")
+    def test_waits_while_gradients_are_accumulated(self):
+        self.assertAllClose(self.step(8.0, 1), 8.0)
+        self.assertAllClose(self.step(16.0, 1), 8.0)
+
+    def test_swap_and_back(self):
+        self.step(8.0, 1)
+        self.step(16.0, 2)
+        with self.ema.swapped_in():
+            self.assertAllClose(self.weight, [14.0])
+        self.assertAllClose(self.weight, [16.0])
+
+    def test_before_the_first_step_the_weights_stay(self):
+        self.weight.assign([7.0])  # as after loading a file
+        with self.ema.swapped_in():
+            self.assertAllClose(self.weight, [7.0])
 
 
 if __name__ == "__main__":

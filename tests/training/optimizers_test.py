@@ -1,11 +1,14 @@
 """The optimizer that a configuration asks for."""
 
+from unittest import mock
+
 import keras
 import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
 from kyolo.config import OptimizerConfig, ScheduleConfig, TrainConfig
+from kyolo.training import optimizers
 from kyolo.training.optimizers import build_optimizer, resolve_precision
 
 
@@ -44,18 +47,38 @@ class OptimizersTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(variable, [-2.0])  # the mean of both
         self.assertEqual(int(optimizer.iterations), 1)
 
-    def test_schedule_counts_optimizer_steps(self):
+    @parameterized.parameters(1, 2, 4)
+    def test_schedule_ends_with_the_training(self, accumulate_steps):
         train = TrainConfig(
-            epochs=10,
-            optimizer=OptimizerConfig(learning_rate=1.0, accumulate_steps=2),
-            schedule=ScheduleConfig(warmup_epochs=2.0, final_fraction=0.0),
+            epochs=2,
+            optimizer=OptimizerConfig(learning_rate=1.0, accumulate_steps=accumulate_steps),
+            schedule=ScheduleConfig(warmup_epochs=0, final_fraction=0.0),
         )
-        rate = build_optimizer(train, steps_per_epoch=8)._learning_rate
-        self.assertEqual((rate.total_steps, rate.warmup_steps), (40, 8))  # 10 and 2 epochs of 8 / 2 steps
+        optimizer = build_optimizer(train, steps_per_epoch=4)
+        variable, rates = keras.Variable([0.0], name="kernel"), []
+        for _ in range(8):  # batches
+            rates.append(float(optimizer.learning_rate))
+            optimizer.apply([tf.zeros(1)], [variable])
+        self.assertAllClose(rates, [1 - batch / 8 for batch in range(8)])
 
     def test_precision(self):
         self.assertEqual(resolve_precision("mixed_float16"), "mixed_float16")
-        self.assertIn(resolve_precision("auto"), ("float32", "mixed_bfloat16", "mixed_float16"))
+
+    @parameterized.parameters(
+        ({"avx2", "fma"}, "float32"), ({"avx2", "avx512_bf16"}, "mixed_bfloat16"), ({"amx_bf16"}, "mixed_bfloat16")
+    )
+    def test_auto_precision_asks_the_processor(self, flags, expected):
+        with mock.patch.object(optimizers, "_processor_flags", return_value=flags):
+            self.assertEqual(resolve_precision("auto"), expected)
+
+    @parameterized.parameters(((9, 0), "mixed_bfloat16"), ((7, 5), "mixed_float16"), ((6, 1), "float32"))
+    def test_auto_precision_asks_the_gpu(self, capability, expected):
+        details = {"compute_capability": capability}
+        with (
+            mock.patch.object(tf.config, "list_physical_devices", return_value=["a GPU"]),
+            mock.patch.object(tf.config.experimental, "get_device_details", return_value=details),
+        ):
+            self.assertEqual(resolve_precision("auto"), expected)
 
     def test_momentum_is_used(self):
         optimizer = build_optimizer(

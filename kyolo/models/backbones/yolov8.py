@@ -45,7 +45,7 @@ def yolov8_backbone(size, levels, weights=None):
             or the name of one of KerasCV's presets, which is fetched. Default None.
 
     Returns:
-        `Taps`. With `weights`, `Taps.sppf` holds the weights of KerasCV's own SPPF.
+        `Taps`. With `weights`, and P5 among the levels, `Taps.sppf` holds the weights of KerasCV's own SPPF.
 
     Raises:
         InputError: when the weights cannot be loaded.
@@ -63,10 +63,11 @@ def yolov8_backbone(size, levels, weights=None):
         LevelSpec(name, level_stride(name), channels[int(name[1:]) - 2]) for name in levels if name <= BACKBONE_TOP
     )
     outputs = {spec.name: full.get_layer(f"stack{int(spec.name[1:]) - 1}_c2f_output").output for spec in specs}
+    pretrained_sppf = weights is not None and specs[-1].name == BACKBONE_TOP  # else SPPF stands on another level
     tapped = keras.Model(full.input, outputs, name="backbone")
     model = keras.models.clone_model(tapped, clone_function=_with_fused_norm)
     model.set_weights(tapped.get_weights())
-    return Taps(model, specs, neck_depth, _sppf_weights(full) if weights is not None else {})
+    return Taps(model, specs, neck_depth, _sppf_weights(full) if pretrained_sppf else {})
 
 
 def _with_fused_norm(layer):
