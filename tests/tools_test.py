@@ -41,16 +41,18 @@ class ToolsTest(TestCase):
         self.assertEmpty(list(self.folder.iterdir()))
 
 
-@pytest.mark.slow
-class SlowToolsTest(TestCase):
-    def quickstart(self, *arguments):
-        output = self.folder / "quickstart"
-        done = run_script(ROOT / "tools" / "quickstart.py", "--output", output, *arguments)
-        self.assertEqual(done.returncode, 0, done.stderr)
-        return output, json.loads((output / "summary.json").read_text()), done.stdout
+def quickstart(test, *arguments):
+    """Run the quickstart; return its folder, its scores and what it prints."""
+    output = test.folder / "quickstart"
+    done = run_script(ROOT / "tools" / "quickstart.py", "--output", output, *arguments)
+    test.assertEqual(done.returncode, 0, done.stderr)
+    return output, json.loads((output / "summary.json").read_text()), done.stdout
 
+
+@pytest.mark.slow
+class QuickstartTest(TestCase):
     def test_quickstart_learns_shapes(self):
-        output, summary, stdout = self.quickstart()
+        output, summary, stdout = quickstart(self)
         for name in ("keras", "tflite"):
             self.assertGreaterEqual(summary[name]["ap50"], 0.90)
             self.assertGreaterEqual(summary[name]["ap"], 0.60)
@@ -91,10 +93,16 @@ class SlowToolsTest(TestCase):
         self.assertAlmostEqual(evaluation.stats[0], metrics["ap"], delta=1e-6)
         self.assertAlmostEqual(evaluation.stats[1], metrics["ap50"], delta=1e-6)
 
+
+@pytest.mark.slow
+class ShuffledQuickstartTest(TestCase):
     def test_quickstart_learns_nothing_from_shuffled_labels(self):
-        _, summary, _ = self.quickstart("--shuffle-labels")
+        _, summary, _ = quickstart(self, "--shuffle-labels")
         self.assertLess(summary["keras"]["ap50"], 0.20)
 
+
+@pytest.mark.slow
+class FitExampleTest(TestCase):
     def test_fit_example(self):
         write_shapes(self.folder / "shapes", train=4, val=2, image_size=64)
         output = self.folder / "detector.tflite"

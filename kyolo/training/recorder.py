@@ -119,7 +119,8 @@ class RunRecorder(keras.callbacks.Callback):
     def _keep_if_best(self, metrics: dict, epoch: int) -> None:
         """Keeps the average where AP is the best so far; of equals, and where AP is undefined, the latest."""
         best = self.state["best"]
-        if best is None or metrics["ap"] is None or metrics["ap"] >= best["metrics"]["ap"]:
+        ap, best_ap = metrics["ap"], best and best["metrics"]["ap"]
+        if ap is None or best_ap is None or ap >= best_ap:
             self.state["best"] = {"epoch": epoch, "metrics": metrics}
             group = "model" if self.detector.ema is None else "ema"
             arrays = _arrays({group: self._groups()[group]})
