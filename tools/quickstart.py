@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     import_tensorflow()
     from kyolo.data.shapes import write_shapes
 
-    write_shapes(output / "data", image_size=128, shuffle_labels=arguments.shuffle_labels)
+    write_shapes(output / "data", train=500, image_size=128, shuffle_labels=arguments.shuffle_labels)
     epochs = [] if arguments.epochs is None else ["--set", f"train.epochs={arguments.epochs}"]
     config, run, tflite = ROOT / "configs" / "quickstart.yaml", output / "run", output / "detector.tflite"
     _kyolo("train", "--config", config, "--data", output / "data", "--output", run, *epochs)

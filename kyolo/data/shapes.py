@@ -12,11 +12,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 CLASS_NAMES = ("circle", "square", "triangle", "star", "ring")
-MAX_OBJECTS = 5
+MAX_OBJECTS = 4
 EMPTY_FRACTION = 0.06  # Share of images without objects.
-SIZES = (0.2, 0.5)  # Diameter of a figure, fraction of the image.
-MIN_VISIBLE = 0.4  # Less of a figure is never visible: what would hide more of it is not drawn.
-MIN_CONTRAST = 90.0  # Distance in RGB between a figure and what lies under it.
+SIZES = (0.25, 0.5)  # Diameter of a figure, fraction of the image.
+MIN_VISIBLE = 0.5  # Less of a figure is never visible: what would hide more of it is not drawn.
+MIN_CONTRAST = 120.0  # Distance in RGB between a figure and what lies under it.
 SUPERSAMPLING = 3  # Masks are drawn larger by this factor, then averaged.
 RING_HOLE = 0.55  # Radius of a ring's hole, in radii.
 
@@ -106,7 +106,7 @@ def draw_scene(rng: np.random.Generator, image_size: int) -> tuple[np.ndarray, l
     count = 0 if rng.random() < EMPTY_FRACTION else rng.integers(1, MAX_OBJECTS + 1)
     for _ in range(count):
         pixels, figures = _add_figure(rng, pixels, figures)
-    pixels = pixels + rng.normal(0, rng.uniform(2, 12), pixels.shape)
+    pixels = pixels + rng.normal(0, rng.uniform(2, 8), pixels.shape)
     truth = [(figure.label, _box(figure.visible)) for figure in figures]
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8), truth
 
@@ -178,7 +178,7 @@ def _draw_background(rng: np.random.Generator, image_size: int) -> np.ndarray:
     pixels = first + (last - first) * weights[..., None]
     spots = Image.fromarray(pixels.astype(np.uint8))
     draw = ImageDraw.Draw(spots)
-    for _ in range(rng.integers(0, 8)):
+    for _ in range(rng.integers(0, 6)):
         x, y = rng.uniform(0, image_size, 2)
         width, height = rng.uniform(0.05, 0.25, 2) * image_size
         draw.ellipse([x - width, y - height, x + width, y + height], fill=_random_colour(rng))
@@ -186,7 +186,7 @@ def _draw_background(rng: np.random.Generator, image_size: int) -> np.ndarray:
     pixels += _draw_grain(rng, image_size)[..., None]
     lines = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
     draw = ImageDraw.Draw(lines)
-    for _ in range(rng.integers(0, 7)):
+    for _ in range(rng.integers(0, 5)):
         ends = [tuple(point) for point in rng.uniform(0, image_size, (2, 2))]
         draw.line(ends, fill=_random_colour(rng), width=int(rng.integers(1, 4)))
     return np.array(lines, np.float64)
@@ -194,7 +194,7 @@ def _draw_background(rng: np.random.Generator, image_size: int) -> np.ndarray:
 
 def _draw_grain(rng: np.random.Generator, image_size: int) -> np.ndarray:
     """A texture of zero mean: cloudy noise, or stripes."""
-    strength = rng.uniform(0, 18)
+    strength = rng.uniform(0, 12)
     if rng.random() < 0.5:
         cells = int(rng.integers(8, 33))
         noise = rng.normal(0, strength, (cells, cells)).astype(np.float32)
