@@ -50,8 +50,8 @@ class ConfigsTest(parameterized.TestCase):
     def test_small_model_builds_and_runs(self, path):
         self.check_runs(path)
 
-    @pytest.mark.slow
     @parameterized.named_parameters((path.stem, path) for path in CONFIGS if not is_small(path))
+    @pytest.mark.slow
     def test_large_model_builds_and_runs(self, path):
         self.check_runs(path)
 

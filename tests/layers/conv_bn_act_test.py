@@ -22,14 +22,14 @@ class ConvBNActTest(tf.test.TestCase, parameterized.TestCase):
             self.assertAllClose(tensors[mode], expected, rtol=0, atol=1e-5)
 
     def test_moving_statistics(self):
-        # Momentum 0.97 as Keras counts it: 3 of 100 parts come from the batch.
+        # Momentum 0.97 as Keras counts it: 3 of 100 parts come from the batch; its variance is the unbiased one.
         x = np.random.default_rng(0).normal(2.0, 3.0, (4, 6, 6, 5)).astype("float32")
         layer = ConvBNAct(3, 1)
         layer.build(x.shape)
         convolved = oracles.conv(x, layer.conv.kernel.numpy())
         layer(x, training=True)
         self.assertAllClose(layer.norm.moving_mean, 0.03 * convolved.mean(axis=(0, 1, 2)), atol=1e-5)
-        self.assertAllClose(layer.norm.moving_variance, 0.97 + 0.03 * convolved.var(axis=(0, 1, 2)), atol=1e-5)
+        self.assertAllClose(layer.norm.moving_variance, 0.97 + 0.03 * convolved.var(axis=(0, 1, 2), ddof=1), atol=1e-5)
 
     def test_stride_two_pads_every_side(self):
         # A kernel that picks its top left tap reads row and column -1, 1, 3, ...: the first of each is padding. With

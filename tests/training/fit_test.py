@@ -108,6 +108,7 @@ class TrainTest(tf.test.TestCase):
             self.assertEqual({**one, "seconds": 0}, {**other, "seconds": 0})
         self.assertEqual(whole.state["best"], stopped.state["best"])
 
+    @pytest.mark.slow
     def test_resume_within_an_epoch_is_exact(self):
         # Stopped after step 5: the last checkpoint is that of step 4, the first of the second epoch.
         self._check_equal(self._stopped_at(5, self.folder / "within"))
