@@ -32,23 +32,25 @@ class StepTest(tf.test.TestCase, parameterized.TestCase):
         keras.config.set_dtype_policy(policy)
         detector = build_detector(ModelConfig(num_classes=CLASSES, backbone=BackboneConfig(size="p")))
         detector.compile(build_optimizer(TRAIN, steps), ema_decay=0.9999, jit_compile=jit_compile)
-        history = detector.fit(tf.data.Dataset.from_tensors(batch()).repeat(steps), epochs=1, verbose=0)
-        return detector, history.history["loss"][0]
+        history = detector.fit(tf.data.Dataset.from_tensors(batch()), epochs=steps, verbose=0)
+        return detector, history.history["loss"]
 
     @parameterized.parameters("mixed_bfloat16", "mixed_float16")
     def test_mixed_precision(self, policy):
-        _, expected = self.train()
-        detector, loss = self.train(policy)
-        # Half precision rounds to 3 or 2 digits; the mean of three losses agrees to a few per cent.
-        self.assertAllClose(loss, expected, rtol=0.1)
+        _, expected = self.train(steps=1)
+        detector, losses = self.train(policy)
+        # The first loss comes before any update: half precision rounds to 2 digits or 3. Later ones may differ more,
+        # since under float16 the loss scale skips steps until no gradient overflows.
+        self.assertAllClose(losses[0], expected[0], rtol=0.03)
+        self.assertTrue(np.all(np.isfinite(losses)))
         self.assertEqual({variable.dtype for variable in detector.trainable_variables}, {"float32"})
         self.assertEqual({average.dtype for average in detector.ema.averages}, {"float32"})
         self.assertTrue(all(np.all(np.isfinite(variable)) for variable in detector.variables))
 
     def test_xla(self):
-        _, expected = self.train()
-        detector, loss = self.train(jit_compile=True)
-        self.assertAllClose(loss, expected, rtol=1e-3)
+        _, expected = self.train(steps=2)
+        detector, losses = self.train(steps=2, jit_compile=True)
+        self.assertAllClose(losses, expected, rtol=1e-3)
         self.assertTrue(all(np.all(np.isfinite(variable)) for variable in detector.variables))
 
 
