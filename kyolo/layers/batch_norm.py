@@ -8,10 +8,9 @@ import tensorflow as tf
 class BatchNorm(keras.layers.BatchNormalization):
     """Batch normalisation over the channels of a map, by TensorFlow's fused operation.
 
-    Keras computes moments and the affine map in many passes over the map, which makes a detector's training step on a
-    CPU an eighth longer. Arguments, weights and outputs are those of `keras.layers.BatchNormalization`. The moving
-    variance gets the unbiased variance of the batch, as in PyTorch, where Keras takes the biased one. Maps of half
-    precision are normalised in float32.
+    Keras computes moments and the affine map in many passes over the map, which takes a CPU longer. Arguments, weights
+    and outputs are those of `keras.layers.BatchNormalization`. The moving variance gets the unbiased variance of the
+    batch, as in PyTorch, where Keras takes the biased one. Maps of half precision are normalised in float32.
 
     Input shape:
         `(B, H, W, C)`.
