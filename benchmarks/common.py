@@ -1,10 +1,9 @@
-"""What the benchmarks share: timing of training steps, and who measured what with which versions."""
+"""What the benchmarks share: timing of training steps, memory, and the ledgers."""
 
-import importlib.metadata
+import json
 import os
-import platform
 import resource
-import subprocess
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -14,28 +13,23 @@ sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the command line has it
 
-PACKAGES = ("tensorflow", "keras", "keras-cv", "numpy")
+RESULTS = ROOT / "benchmarks" / "results"
 
 
-def environment():
-    """The commit, the versions and the processor that a figure belongs to."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    return {
-        "commit": commit.stdout.strip() or None,
-        "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "processor": processor(),
-        "cores": os.cpu_count(),
-    }
+def publish(line, ledger):
+    """Print the line of a measurement as JSON; append it to a ledger where one is given."""
+    text = json.dumps(line)
+    if ledger is not None:
+        with open(ledger, "a", encoding="utf-8") as file:
+            file.write(text + "\n")
+    print(text)
 
 
-def processor():
-    """Name of the processor."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+def command_line():
+    """The command that this process was started with, with the folder of the data sets by its variable's name."""
+    command = shlex.join(["python", str(Path(sys.argv[0]).resolve().relative_to(ROOT)), *sys.argv[1:]])
+    folder = os.environ.get("KYOLO_DATA")
+    return command.replace(folder, "$KYOLO_DATA") if folder else command
 
 
 def peak_memory_gb():

@@ -5,9 +5,9 @@ python benchmarks/epoch.py --data $KYOLO_DATA/bccd --config configs/yolov8_n.yam
 
 import argparse
 import dataclasses
-import json
 import statistics
 import time
+from pathlib import Path
 
 import common
 
@@ -19,6 +19,9 @@ def main():
     parser.add_argument("--config", default=str(common.ROOT / "configs" / "yolov8_n.yaml"))
     parser.add_argument("--epochs", type=int, default=4, help="epochs measured, the first apart")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument(
+        "--ledger", type=Path, help="file to append the line to, such as benchmarks/results/speed.jsonl"
+    )
     args = parser.parse_args()
 
     import keras
@@ -26,6 +29,7 @@ def main():
     from kyolo.config import image_hw, load_config
     from kyolo.data import Augmentation, make_dataset
     from kyolo.models import build_detector, build_loss
+    from kyolo.training import describe_environment
     from kyolo.training.optimizers import build_optimizer, resolve_precision
 
     config = load_config(args.config, args.set)
@@ -56,23 +60,23 @@ def main():
         detector.fit(data, epochs=1, verbose=0, callbacks=[timer])
         spans.append(time.perf_counter() - start)
     epoch = statistics.median(spans[1:])
-    print(
-        json.dumps(
-            {
-                "benchmark": "epoch",
-                "data": args.data.rstrip("/").rsplit("/", 1)[-1],
-                "images": len(data.index.records),
-                "image_size": config.data.image_size,
-                "batch_size": config.train.batch_size,
-                "precision": precision,
-                "epoch_s": round(epoch, 2),
-                "first_epoch_s": round(spans[0], 2),
-                "step_ms": round(1e3 * statistics.median(timer.seconds[2:]), 1),
-                "images_per_s": round(data.steps_per_epoch * config.train.batch_size / epoch, 1),
-                "peak_memory_gb": round(common.peak_memory_gb(), 2),
-                **common.environment(),
-            }
-        )
+    common.publish(
+        {
+            "benchmark": "epoch",
+            "data": args.data.rstrip("/").rsplit("/", 1)[-1],
+            "images": len(data.index.records),
+            "image_size": config.data.image_size,
+            "batch_size": config.train.batch_size,
+            "precision": precision,
+            "epoch_s": round(epoch, 2),
+            "first_epoch_s": round(spans[0], 2),
+            "step_ms": round(1e3 * statistics.median(timer.seconds[2:]), 1),
+            "images_per_s": round(data.steps_per_epoch * config.train.batch_size / epoch, 1),
+            "peak_memory_gb": round(common.peak_memory_gb(), 2),
+            "command": common.command_line(),
+            **describe_environment(),
+        },
+        args.ledger,
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import common
 
-LEDGER = common.ROOT / "benchmarks" / "results" / "accuracy.jsonl"
+LEDGER = common.RESULTS / "accuracy.jsonl"
 
 
 def main():
@@ -36,12 +36,9 @@ def main():
         "best": {key: metrics[key] for key in ("epoch", "ap", "ap50", "ap75", "per_class")},
         "last": {key: history[-1][f"val_{key}"] for key in ("ap", "ap50", "ap75")},
         "train_s": round(sum(row["seconds"] for row in history)),
-        **common.environment(),
+        **json.loads((run.path / "environment.json").read_text()),
     }
-    args.ledger.parent.mkdir(exist_ok=True)
-    with open(args.ledger, "a") as file:
-        file.write(json.dumps(line) + "\n")
-    print(json.dumps(line))
+    common.publish(line, args.ledger)
 
 
 if __name__ == "__main__":

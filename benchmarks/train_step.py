@@ -4,8 +4,8 @@ python benchmarks/train_step.py --config configs/yolov8_n.yaml --image-size 320 
 """
 
 import argparse
-import json
 import statistics
+from pathlib import Path
 
 import common
 
@@ -21,6 +21,9 @@ def main():
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="such as train.jit_compile=true"
     )
+    parser.add_argument(
+        "--ledger", type=Path, help="file to append the line to, such as benchmarks/results/speed.jsonl"
+    )
     args = parser.parse_args()
 
     import keras
@@ -30,6 +33,7 @@ def main():
     from kyolo.config import load_config
     from kyolo.models import build_detector, build_loss
     from kyolo.models.cost import count_gflop, count_weights
+    from kyolo.training import describe_environment
     from kyolo.training.optimizers import build_optimizer, resolve_precision
 
     config = load_config(args.config, [*args.set, f"model.num_classes={args.classes}"])
@@ -48,24 +52,24 @@ def main():
     detector.fit(data, epochs=1, verbose=0, callbacks=[timer])
     step = statistics.median(timer.seconds[2:])
     gflop = count_gflop(detector, (args.image_size, args.image_size))
-    print(
-        json.dumps(
-            {
-                "benchmark": "train_step",
-                "image_size": args.image_size,
-                "batch_size": args.batch_size,
-                "classes": args.classes,
-                "precision": precision,
-                "jit_compile": config.train.jit_compile,
-                "weights": count_weights(detector),
-                "step_ms": round(1e3 * step, 1),
-                "first_step_s": round(timer.seconds[0], 1),
-                # Forward and both gradients: three times the forward pass.
-                "gflop_per_s": round(3 * gflop * args.batch_size / step, 1),
-                "peak_memory_gb": round(common.peak_memory_gb(), 2),
-                **common.environment(),
-            }
-        )
+    common.publish(
+        {
+            "benchmark": "train_step",
+            "image_size": args.image_size,
+            "batch_size": args.batch_size,
+            "classes": args.classes,
+            "precision": precision,
+            "jit_compile": config.train.jit_compile,
+            "weights": count_weights(detector),
+            "step_ms": round(1e3 * step, 1),
+            "first_step_s": round(timer.seconds[0], 1),
+            # Forward and both gradients: three times the forward pass.
+            "gflop_per_s": round(3 * gflop * args.batch_size / step, 1),
+            "peak_memory_gb": round(common.peak_memory_gb(), 2),
+            "command": common.command_line(),
+            **describe_environment(),
+        },
+        args.ledger,
     )
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import fcntl
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from kyolo.errors import InputError
 from kyolo.models.build import build_detector
 from kyolo.models.detector import Detector
 from kyolo.training.checkpoint import load_checkpoint
+from kyolo.training.environment import describe_environment
 from kyolo.weights.transfer import transfer_weights
 
 
@@ -22,7 +24,8 @@ class Run:
     """A run's folder and its resolved configuration.
 
     Attributes:
-        path: the folder: `config.yaml`, `data_report.json`, `history.csv`, `metrics.json`, `weights/`, `tensorboard/`.
+        path: the folder: `config.yaml`, `environment.json`, `data_report.json`, `history.csv`, `metrics.json`,
+            `weights/`, `tensorboard/`.
         config: `config.yaml`.
     """
 
@@ -60,7 +63,7 @@ def from_scratch(model: ModelConfig) -> ModelConfig:
 
 
 def create_run(path: str | os.PathLike, config: Config) -> Run:
-    """Makes the folder of a new run and writes its configuration first.
+    """Makes the folder of a new run and writes its configuration first, then what it is made with.
 
     Raises:
         InputError: when the folder holds something already.
@@ -69,6 +72,8 @@ def create_run(path: str | os.PathLike, config: Config) -> Run:
     check_new(path)
     (path / "weights").mkdir(parents=True)
     save_config(config, path / "config.yaml")
+    environment = json.dumps(describe_environment(), indent=2) + "\n"
+    (path / "environment.json").write_text(environment, encoding="utf-8")
     return Run(path, config)
 
 

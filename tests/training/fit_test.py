@@ -64,6 +64,7 @@ class TrainTest(tf.test.TestCase):
         self.assertTrue(all(0 <= float(row["val_ap"]) <= 1 for row in rows))
         report = json.loads((run / "data_report.json").read_text())
         self.assertEqual(sorted(report), ["train", "val"])
+        self.assertEqual(json.loads((run / "environment.json").read_text())["versions"]["tensorflow"], tf.__version__)
         self.assertTrue(list((run / "tensorboard").iterdir()))
         self.assertFalse((run / "run.lock").exists())
 
