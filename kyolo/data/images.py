@@ -1,44 +1,89 @@
 """Image files: decoding them, fitting them to the network's size, and keeping the result."""
 
+import contextlib
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
+from PIL import ExifTags, Image, ImageOps
 
 from kyolo.data.transforms import fit_image
 from kyolo.errors import InputError
 
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF")  # no other of Pillow's: some of them start programs
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif")
+TURNED = (5, 6, 7, 8)  # EXIF orientations that swap height and width
+
 
 def read_image(path: str | os.PathLike) -> np.ndarray:
-    """Decodes a JPEG, PNG, GIF (its first frame) or BMP file in full.
+    """Decodes a JPEG, PNG, BMP, WebP or GIF file (its first frame) in full, the way it is meant to be looked at.
 
-    An EXIF orientation is not applied: boxes are given for the pixels as they are stored.
+    An EXIF orientation is applied: boxes are given for the upright picture. Grey, palette and CMYK images become RGB,
+    transparency is dropped, and of 16 bits a pixel the upper 8 are taken. JPEG is decoded with the accurate inverse
+    cosine transform, as most programs do; TensorFlow's default, a faster one, is up to 19 of 255 away from it.
 
     Args:
         path: the file.
 
     Returns:
-        (H, W, 3) uint8, RGB; one-channel images are repeated over the channels.
+        (H, W, 3) uint8, RGB.
 
     Raises:
-        InputError: the file cannot be read, or is no whole image.
+        InputError: the file cannot be read, or is no whole image, or has more than 179 million pixels, as files do
+            that are made to fill the memory.
     """
+    with _opened(path) as image:
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith("I"):  # 16 bits grey; Pillow's conversion would clip instead of scale
+            upright = Image.fromarray((np.asarray(upright).astype(np.uint32) >> 8).astype(np.uint8))
+        return np.array(upright.convert("RGB"))
+
+
+def read_image_size(path: str | os.PathLike) -> tuple[int, int]:
+    """Height and width that `read_image` will return, from the head of the file.
+
+    Raises:
+        InputError: the file cannot be read, or does not begin as an image.
+    """
+    with _opened(path) as image:
+        turned = image.getexif().get(ExifTags.Base.Orientation) in TURNED
+        return (image.width, image.height) if turned else (image.height, image.width)
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike) -> Iterator[Image.Image]:
+    """An image file whose head is read; whatever Pillow meets in a damaged file becomes an InputError."""
     try:
-        content = Path(path).read_bytes()
+        with Image.open(path, formats=FORMATS) as image:
+            yield image
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{path}: expected an image of at most 179 million pixels, received more; leave it out") from (
+            error
+        )
     except OSError as error:
-        raise InputError(
-            f"{path}: expected an image file, received {error.strerror.lower()}; check the path"
-        ) from error
-    try:
-        return tf.io.decode_image(content, channels=3, expand_animations=False).numpy()
-    except tf.errors.InvalidArgumentError as error:
-        raise InputError(
-            f"{path}: expected a whole JPEG, PNG, GIF or BMP image, received {len(content)} bytes that do not decode; "
-            "replace or remove the file"
-        ) from error
+        if error.errno is not None:
+            reason = error.strerror.lower()
+            raise InputError(f"{path}: expected an image file, received {reason}; check the path") from error
+        raise _no_image(path, error) from error
+    except (
+        Exception
+    ) as error:  # Decoders raise what they meet in broken data: ValueError, SyntaxError, struct.error ...
+        raise _no_image(path, error) from error
+
+
+def _no_image(path: str | os.PathLike, error: Exception) -> InputError:
+    return InputError(
+        f"{path}: expected a whole {', '.join(FORMATS)} image, received a file that does not decode "
+        f"({type(error).__name__}); replace or remove the file"
+    )
+
+
+def find_image_files(folder: Path) -> list[Path]:
+    """The image files in a folder and its subfolders, sorted."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
 class ImageStore:
