@@ -5,22 +5,25 @@ import typing
 from collections.abc import Iterator, Mapping
 
 from kyolo.cli.options import (
+    add_data_arguments,
     add_run_arguments,
     add_set_argument,
     class_names,
-    data_path,
     import_tensorflow,
     override_run,
+    with_run_data,
 )
 from kyolo.config import config_to_dict, image_hw
 from kyolo.errors import InputError
+
+SPLITS = ("val", "dev", "test")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
     add_run_arguments(parser)
-    parser.add_argument("--data", metavar="SET", help="folder of a data set (default: the one of the run)")
-    parser.add_argument("--split", choices=("val", "dev"), default="val", help="part of it to score on (default: val)")
+    add_data_arguments(parser, "a data set, by default the run's")
+    parser.add_argument("--split", choices=SPLITS, default="val", help="part of it to score on (default: val)")
     add_set_argument(parser, "evaluation.iou=0.6")
 
 
@@ -30,16 +33,16 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
     from kyolo import data, evaluation, report, training
 
     opened = training.open_run(arguments.run)
-    config = override_run(opened.config, arguments.set, ("data", "evaluation"))
+    config = with_run_data(override_run(opened.config, arguments.set, ("data", "evaluation")), arguments)
+    settings = config_to_dict(config.evaluation)
     detector = opened.load_detector(arguments.weights)
-    path, settings = data_path(config, arguments.data), config_to_dict(config.evaluation)
     store = data.ImageStore(image_hw(config.data.image_size), fit=config.data.fit, cache=config.data.cache)
-    index = data.load_index(
-        path, arguments.split, strict=config.data.strict, dev_fraction=config.data.dev_fraction, store=store
-    )
+    index = training.load_split(config.data, arguments.split, store)
     if index.class_names != class_names(config):
         expected, received = ", ".join(class_names(config)), ", ".join(index.class_names)
-        raise InputError(f"{path}: expected the run's classes ({expected:.200}), received ({received:.200})")
+        raise InputError(
+            f"{config.data.path}: expected the run's classes ({expected:.200}), received ({received:.200})"
+        )
     dataset = data.make_dataset(
         index,
         arguments.split,

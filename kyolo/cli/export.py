@@ -9,13 +9,14 @@ from pathlib import Path
 
 from kyolo.cli.options import (
     CheckFailed,
+    add_data_arguments,
     add_run_arguments,
     add_set_argument,
     class_names,
-    data_path,
     import_tensorflow,
     override_run,
     with_picture_settings,
+    with_run_data,
 )
 from kyolo.config import config_to_dict, image_hw
 from kyolo.errors import InputError
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_arguments(parser)
     parser.add_argument("--to", required=True, choices=("saved_model", "tflite"), help="format")
     parser.add_argument("--output", required=True, metavar="PATH", help="new folder (saved_model) or file (tflite)")
-    parser.add_argument("--data", metavar="SET", help="data set whose val images check the export (default: the run's)")
+    add_data_arguments(parser, "the data set whose val images check the export, by default the run's")
     add_set_argument(parser, "data.image_size=256 or evaluation.confidence=0.4 (saved_model; default: 0.25)")
 
 
@@ -42,9 +43,11 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
     from kyolo import data, export, training
 
     opened = training.open_run(arguments.run)
-    config = override_run(with_picture_settings(opened.config), arguments.set, SETTINGS[arguments.to])
+    config = with_run_data(
+        override_run(with_picture_settings(opened.config), arguments.set, SETTINGS[arguments.to]), arguments
+    )
     detector = opened.load_detector(arguments.weights)
-    val = data.load_index(data_path(config, arguments.data), "val")
+    val = training.load_split(config.data, "val")
     images = [data.read_image(record.path) for record in val.records[:CHECK_IMAGES]]
     fitted: dict[str, typing.Any] = {
         "image_size": image_hw(config.data.image_size),

@@ -52,12 +52,37 @@ def with_picture_settings(config: Config) -> Config:
     return dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, **PICTURE_SETTINGS))
 
 
-def data_path(config: Config, given: str | None) -> str:
-    """Return the folder of the data set: the one given, or the config's; absolute, as runs are opened anywhere."""
-    path = given or config.data.path
-    if path is None:
-        raise ConfigError("data.path", "missing; expected the folder of a data set (--data SET), received nothing")
-    return os.path.abspath(path)
+def add_data_arguments(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add what names a data set and says how it is read."""
+    parser.add_argument("--data", metavar="SET", help=f"folder of {what} (data.path)")
+    parser.add_argument(
+        "--val-fraction", type=float, metavar="F", help="cut this share of train off as val, in a set that has none"
+    )
+    parser.add_argument("--allow-outside", action="store_true", help="read images outside the data set's folder too")
+
+
+def with_data(config: Config, arguments: argparse.Namespace) -> Config:
+    """Return the config with what `add_data_arguments` has brought; the path absolute, as runs are opened anywhere."""
+    changes: dict[str, typing.Any] = {}
+    path = arguments.data or config.data.path
+    if path is not None:
+        changes["path"] = os.path.abspath(path)
+    if arguments.val_fraction is not None:
+        changes["val_fraction"] = arguments.val_fraction
+    if arguments.allow_outside:
+        changes["allow_outside"] = True
+    try:
+        return dataclasses.replace(config, data=dataclasses.replace(config.data, **changes))
+    except ConfigError as error:
+        raise error.under("data") from None
+
+
+def with_run_data(config: Config, arguments: argparse.Namespace) -> Config:
+    """Return a run's config with what `add_data_arguments` has brought: another set has its own format and splits."""
+    if arguments.data is not None:
+        data = dataclasses.replace(config.data, format=None, val_fraction=0.0)
+        config = dataclasses.replace(config, data=data)
+    return with_data(config, arguments)
 
 
 def class_names(config: Config) -> tuple[str, ...]:

@@ -2,20 +2,21 @@
 
 import argparse
 import dataclasses
-import typing
 from collections.abc import Iterator
 from pathlib import Path
 
-from kyolo.cli.options import add_set_argument, data_path, import_tensorflow
+from kyolo.cli.options import add_data_arguments, add_set_argument, import_tensorflow, with_data
 from kyolo.config import Config, config_to_dict, image_hw, load_config
 from kyolo.errors import InputError
+
+GIVEN_TO_A_NEW_RUN = ("config", "data", "val_fraction", "allow_outside", "set", "strict")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
     parser.add_argument("--config", metavar="FILE", help="YAML file, such as configs/yolov8_n.yaml")
-    parser.add_argument("--data", metavar="SET", help="folder of the data set (data.path)")
     parser.add_argument("--output", metavar="RUN", help="folder to write the run into; a new one unless --resume")
+    add_data_arguments(parser, "the data set")
     add_set_argument(parser, "train.epochs=60")
     parser.add_argument("--strict", action="store_true", help="stop at a bad image or box instead of skipping it")
     mode = parser.add_mutually_exclusive_group()
@@ -36,7 +37,6 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
         _check_alone(arguments)
     else:
         config = _read_config(arguments)
-        config = _with_data(config, path=data_path(config, arguments.data))
     import_tensorflow()
     from kyolo import training
 
@@ -48,18 +48,14 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
 def _read_config(arguments: argparse.Namespace) -> Config:
     if arguments.config is None:
         raise InputError("--config is missing: expected a YAML file such as configs/yolov8_n.yaml, received nothing")
-    config = load_config(arguments.config, arguments.set)
-    if arguments.data is not None:
-        config = _with_data(config, path=data_path(config, arguments.data))
-    return _with_data(config, strict=True) if arguments.strict else config
-
-
-def _with_data(config: Config, **changes: typing.Any) -> Config:
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, **changes))
+    config = with_data(load_config(arguments.config, arguments.set), arguments)
+    if arguments.strict:
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, strict=True))
+    return config
 
 
 def _check_alone(arguments: argparse.Namespace) -> None:
-    given = [f"--{name}" for name in ("config", "data", "set", "strict") if getattr(arguments, name)]
+    given = [f"--{name.replace('_', '-')}" for name in GIVEN_TO_A_NEW_RUN if getattr(arguments, name)]
     if given:
         raise InputError(
             f"--resume goes on with the run's own config: expected --output, received {', '.join(given)} too"
@@ -90,9 +86,8 @@ def _resolve(config: Config) -> Config:
     """Fill in what data and machine decide, where data is given, and report what is wrong with the data."""
     if config.data.path is None:
         return config
-    from kyolo.data import load_index
-    from kyolo.training import resolve
+    from kyolo.training import load_split, resolve
 
-    index = load_index(config.data.path, "train", strict=config.data.strict, dev_fraction=config.data.dev_fraction)
+    index = load_split(config.data, "train")
     print(index.problems.table(), end="\n\n")
     return resolve(config, index)

@@ -103,7 +103,7 @@ _StrictLoader.yaml_implicit_resolvers = {
 def _parse_yaml(text: str) -> typing.Any:
     """Return the plain data that a YAML text holds, or raise a `ConfigError` without a path."""
     try:
-        return yaml.load(text, Loader=_StrictLoader)
+        return _StrictLoader(text).get_single_data()
     except yaml.MarkedYAMLError as error:
         place = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError("", f"expected YAML, received a mistake{place}: {error.problem}") from None

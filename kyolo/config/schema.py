@@ -122,7 +122,15 @@ class DataConfig(Block):
     """The images, and how they enter the network."""
 
     path: str | None = setting(None, doc="Folder of the data set (--data on the command line).")
-    class_names: tuple[str, ...] | None = setting(None, doc="Names in the order of the labels. Default: from the data.")
+    format: str | None = setting(
+        None,
+        choices=("coco", "yolo", "voc"),
+        doc="Of the annotations. Default: null, told by the files that are there.",
+    )
+    class_names: tuple[str, ...] | None = setting(
+        None, doc="Names in the order of the labels. Default: from the data. Only VOC sets take another order."
+    )
+    allow_outside: bool = setting(False, doc="Read images outside the data set's folder too (--allow-outside).")
     image_size: int | tuple[int, int] = setting(
         640,
         minimum=32,
@@ -136,6 +144,12 @@ class DataConfig(Block):
         "memory", choices=("memory", "disk"), doc="Where decoded images are kept; null: nowhere."
     )
     strict: bool = setting(False, doc="Stop at the first bad image or box instead of skipping it (--strict).")
+    val_fraction: float = setting(
+        0.0,
+        minimum=0,
+        below=1,
+        doc="Part of train cut off, by image hash, as split val, in a set that has none (--val-fraction).",
+    )
     dev_fraction: float = setting(
         0.0,
         minimum=0,

@@ -4,6 +4,7 @@ from kyolo.data.images import ImageStore as ImageStore
 from kyolo.data.images import read_image as read_image
 from kyolo.data.index import DatasetIndex as DatasetIndex
 from kyolo.data.index import ImageRecord as ImageRecord
+from kyolo.data.layout import ReadOptions as ReadOptions
 from kyolo.data.load import load_index as load_index
 from kyolo.data.pipeline import make_dataset as make_dataset
 from kyolo.data.report import DataReport as DataReport
@@ -17,6 +18,7 @@ __all__ = [
     "DatasetIndex",
     "ImageRecord",
     "ImageStore",
+    "ReadOptions",
     "letterbox",
     "load_index",
     "make_dataset",

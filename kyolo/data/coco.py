@@ -1,75 +1,83 @@
-"""Reader of COCO json: SET/annotations/instances_{split}.json with the images in SET/{split}/."""
+"""Reader of COCO json."""
 
 import json
-import math
-from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from kyolo.data.index import DatasetIndex, ImageRecord
-from kyolo.data.report import DataReport
+from kyolo.data.builder import IndexBuilder, is_id
+from kyolo.data.index import DatasetIndex
+from kyolo.data.layout import SPLITS, ReadOptions, check_inside
 from kyolo.errors import InputError
 
-LAYOUT = "SET/{train,val}/*.jpg with SET/annotations/instances_{train,val}.json (COCO json)"
+LAYOUT = (
+    "COCO json: annotations/instances_{train,val}.json and the images in {train,val}/ (or train2017/ ...), "
+    "or {train,valid}/_annotations.coco.json beside the images"
+)
+ROBOFLOW = "_annotations.coco.json"
 
 
-def read_coco(folder: Path, split: str, *, wanted: Callable[[str], bool] | None = None) -> DatasetIndex:
+@dataclass(frozen=True)
+class CocoSplit:
+    """Where a split lies: the json, and the folder that its file names are relative to."""
+
+    json: Path
+    images: Path
+
+
+def find_splits(folder: Path, options: ReadOptions) -> dict[str, CocoSplit]:  # noqa: ARG001 (as every reader has it)
+    """The splits that are there, by name."""
+    found = {}
+    for split, names in SPLITS.items():
+        for name in names:
+            file = folder / "annotations" / f"instances_{name}.json"
+            places = [folder / name, folder / "images" / name, folder / "images", folder]
+            if file.is_file():
+                found.setdefault(split, CocoSplit(file, next(place for place in places if place.is_dir())))
+            elif (folder / name / ROBOFLOW).is_file():
+                found.setdefault(split, CocoSplit(folder / name / ROBOFLOW, folder / name))
+    return found
+
+
+def read_split(
+    folder: Path, files: CocoSplit, options: ReadOptions, wanted: Callable[[str], bool] | None = None
+) -> DatasetIndex:
     """Reads the annotations of a split; the image files are not opened.
 
-    Category ids may be sparse: label i is the i-th smallest. Boxes are clipped to their image. Crowds are left to the
-    evaluation. Annotations that cannot be used are named in the report: unknown image or category, not four finite
-    numbers, no area, wholly outside. `truth` holds what the file holds, so that pycocotools sees no difference: `area`,
-    `iscrowd` and `id` are filled in where they are missing, the annotations of the first two kinds are dropped, and so
-    are the outlines (`segmentation`), for their size.
+    Category ids may be sparse: label i is the i-th smallest. `truth` holds the boxes as the file does, so that
+    pycocotools sees no difference: `area`, `iscrowd` and `id` are filled in where they are missing, outlines
+    (`segmentation`) are left out, and so are annotations without four numbers or of unknown images or categories.
 
     Args:
         folder: the data set.
-        split: the name in the file names.
-        wanted: takes a `file_name`, says whether the image belongs to the part that is read. None: all do.
+        files: of the split.
+        options: `allow_outside` counts here.
+        wanted: see `IndexBuilder`.
 
     Raises:
-        InputError: folder or json is missing, not json, or without images or categories.
+        InputError: the json cannot be read, or has no images or no categories.
     """
-    file, content = _load_json(folder, split)
-    category_ids, class_names = _read_categories(file, content)
-    problems = defaultdict(list)
-    images = _read_images(content, problems)
-    part = {image_id: image for image_id, image in images.items() if wanted is None or wanted(image["file_name"])}
-    truth = {"images": list(part.values()), "annotations": [], "categories": content["categories"]}
-    labels = {category_id: label for label, category_id in enumerate(category_ids)}
-    trained = {image_id: [] for image_id in part}  # image_id -> [(box, label)]
+    file, content = files.json, _load_json(files.json)
+    categories = _read_categories(file, content)
+    builder = IndexBuilder(categories.values(), category_ids=tuple(categories), wanted=wanted, scored_as_read=True)
+    shown = file.relative_to(folder)
+    for number, image in enumerate(content["images"]):
+        if _is_image(image):
+            path = files.images / image["file_name"]
+            if not path.is_file() and (folder / image["file_name"]).is_file():
+                path = folder / image["file_name"]  # names that begin with the split's folder
+            path = check_inside(folder, path, source=file, allow_outside=options.allow_outside)
+            builder.add_image(path, image["file_name"], (image["height"], image["width"]), image["id"])
+        else:
+            builder.skip("image entry without id, file_name, height or width", f"{shown}: images[{number}]")
+    names = {image["id"]: image["file_name"] for image in content["images"] if _is_image(image)}
     for number, annotation in enumerate(content["annotations"]):
-        image_id = annotation.get("image_id") if isinstance(annotation, dict) else None
-        if not _is_id(image_id):
-            image_id = None  # a list or a mapping could not even be looked up
-        if image_id in images and image_id not in part:
-            continue
-        name = _name(annotation, number, part.get(image_id))
-        problem = _find_problem(annotation, part, labels)
-        if problem in (None, "box without area", "box outside the image"):
-            truth["annotations"].append(_complete(annotation))
-        if problem:
-            problems[problem].append(name)
-        elif not annotation.get("iscrowd"):
-            trained[image_id].append((_clipped(annotation["bbox"], part[image_id]), labels[annotation["category_id"]]))
-    _fill_ids(truth["annotations"])
-    records = tuple(_record(folder / split, image, trained[image_id]) for image_id, image in part.items())
-    report = DataReport(problems={kind: tuple(names) for kind, names in problems.items()})
-    return DatasetIndex(records, class_names, category_ids, truth, report)
+        builder.add_annotation(annotation, f"{shown}: {_name(annotation, number, names)}")
+    return builder.build()
 
 
-def _load_json(folder: Path, split: str) -> tuple[Path, dict]:
-    """Finds and parses the json file, and checks that its three lists are there."""
-    if not folder.is_dir():
-        raise InputError(f"No data set at {folder}: expected a folder laid out as {LAYOUT}, found no folder")
-    file = folder / "annotations" / f"instances_{split}.json"
-    if not file.is_file():
-        found = ", ".join(sorted(str(path.relative_to(folder)) for path in _entries(folder))[:8]) or "nothing"
-        raise InputError(
-            f"No split {split!r} in {folder}: expected {file.relative_to(folder)} ({LAYOUT}), found {found}"
-        )
+def _load_json(file: Path) -> dict:
+    """Parses the json file, and checks that its three lists are there."""
     try:
         content = json.loads(file.read_bytes())
     except json.JSONDecodeError as error:
@@ -83,113 +91,52 @@ def _load_json(folder: Path, split: str) -> tuple[Path, dict]:
         ) from None
     except UnicodeDecodeError as error:
         raise InputError(f"{file}: expected json in UTF-8, received other bytes at position {error.start}") from error
+    except ValueError as error:  # Python refuses whole numbers of more than 4300 digits.
+        raise InputError(f"{file}: expected json, received a number that is too long ({error})") from error
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise InputError(f"{file}: expected the lists images, annotations and categories, found no list {key!r}")
     for key in ("images", "categories"):
         if not content[key]:
             raise InputError(f"{file}: expected at least one entry in {key!r}, found none")
-    return file, content
+    return content
 
 
-def _entries(folder: Path) -> list[Path]:
-    """The folder's entries, and the annotation files in it."""
-    return [*folder.iterdir(), *folder.glob("annotations/*")]
-
-
-def _read_categories(file: Path, content: dict) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """Category ids in ascending order, and their names."""
+def _read_categories(file: Path, content: dict) -> dict[int, str]:
+    """Names by category id, the ids in ascending order."""
     names = {}
     for category in content["categories"]:
-        if not isinstance(category, dict) or not _is_id(category.get("id")) or "name" not in category:
-            raise InputError(f"{file}: expected categories with an integer id and a name, received {category!r}")
+        if not isinstance(category, dict) or not is_id(category.get("id")) or "name" not in category:
+            raise InputError(f"{file}: expected categories with an integer id and a name, received {category!r:.200}")
         if category["id"] in names:
             raise InputError(f"{file}: expected categories with different ids, received {category['id']} twice")
         names[category["id"]] = str(category["name"])
-    return tuple(sorted(names)), tuple(names[category_id] for category_id in sorted(names))
+    if file.name == ROBOFLOW and _has_placeholder(content["categories"]):
+        del names[0]
+    return dict(sorted(names.items()))
 
 
-def _read_images(content: dict, problems: dict[str, list[str]]) -> dict[int, dict]:
-    """The usable image entries by id."""
-    images = {}
-    for number, image in enumerate(content["images"]):
-        well_formed = (
-            isinstance(image, dict)
-            and _is_id(image.get("id"))
-            and isinstance(image.get("file_name"), str)
-            and all(_is_id(image.get(side)) and image[side] > 0 for side in ("height", "width"))
-        )
-        if not well_formed:
-            problems["image entry without id, file_name, height or width"].append(f"images[{number}]")
-        elif image["id"] in images:
-            problems["image id used twice"].append(image["file_name"])
-        else:
-            images[image["id"]] = image
-    return images
+def _has_placeholder(categories: list[dict]) -> bool:
+    """Whether category 0 is the name of the group that all others are in, as Roboflow writes it, and no class."""
+    groups = {category["id"]: category.get("supercategory") for category in categories}
+    names = {category["id"]: category["name"] for category in categories}
+    others = [group for category_id, group in groups.items() if category_id != 0]
+    return bool(others) and groups.get(0) == "none" and all(group == names[0] for group in others)
 
 
-def _find_problem(annotation, images: dict[int, dict], labels: dict[int, int]) -> str | None:
-    """Why an annotation cannot be trained on, if so."""
-    if not isinstance(annotation, dict) or not _is_key(annotation.get("image_id"), images):
-        return "annotation of an unknown image"
-    if not _is_key(annotation.get("category_id"), labels):
-        return "annotation of an unknown category"
-    box = annotation.get("bbox")
-    if not isinstance(box, list) or len(box) != 4 or not all(_is_finite(number) for number in box):
-        return "box that is not four finite numbers"
-    if box[2] <= 0 or box[3] <= 0:
-        return "box without area"
-    x1, y1, x2, y2 = _clipped(box, images[annotation["image_id"]])
-    return "box outside the image" if x1 >= x2 or y1 >= y2 else None
+def _is_image(image: object) -> bool:
+    return (
+        isinstance(image, dict)
+        and is_id(image.get("id"))
+        and isinstance(image.get("file_name"), str)
+        and all(is_id(image.get(side)) and 0 < image[side] < 2**31 for side in ("height", "width"))
+    )
 
 
-def _is_key(value, mapping: dict[int, object]) -> bool:
-    return _is_id(value) and value in mapping
-
-
-def _clipped(box: list, image: dict) -> tuple[float, ...]:
-    """COCO's x, y, width, height as xyxy inside the image."""
-    x, y, width, height = box
-    horizontal = (min(max(value, 0), image["width"]) for value in (x, x + width))
-    vertical = (min(max(value, 0), image["height"]) for value in (y, y + height))
-    (x1, x2), (y1, y2) = horizontal, vertical
-    return x1, y1, x2, y2
-
-
-def _complete(annotation: dict) -> dict:
-    """The annotation without its outline, with the fields that an evaluation needs."""
-    completed = {key: value for key, value in annotation.items() if key != "segmentation"}
-    completed.setdefault("iscrowd", 0)
-    if not _is_finite(completed.get("area")):
-        completed["area"] = annotation["bbox"][2] * annotation["bbox"][3]
-    return completed
-
-
-def _fill_ids(annotations: list[dict]) -> None:
-    """Gives annotations without an id the next free one; ids begin at 1, as pycocotools takes 0 for "no match"."""
-    free = max((annotation["id"] for annotation in annotations if _is_id(annotation.get("id"))), default=0) + 1
-    for annotation in annotations:
-        if "id" not in annotation:
-            annotation["id"], free = free, free + 1
-
-
-def _record(folder: Path, image: dict, trained: list[tuple[tuple[float, ...], int]]) -> ImageRecord:
-    boxes = np.array([box for box, _ in trained], np.float32).reshape(-1, 4)
-    labels = np.array([label for _, label in trained], np.int32)
-    path = str(folder / image["file_name"])
-    return ImageRecord(path, image["id"], image["height"], image["width"], boxes, labels)
-
-
-def _name(annotation, number: int, image: dict | None) -> str:
+def _name(annotation: object, number: int, images: dict[int, str]) -> str:
     """What an annotation is called in the report."""
-    own = annotation.get("id") if isinstance(annotation, dict) else None
-    title = f"annotation {own}" if own is not None else f"annotations[{number}]"
-    return f"{title} of {image['file_name']}" if image else title
-
-
-def _is_id(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_finite(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(annotation, dict):
+        return f"annotations[{number}]"
+    title = f"annotation {annotation['id']!s:.20}" if "id" in annotation else f"annotations[{number}]"
+    image_id = annotation.get("image_id")
+    return f"{title} of {images[image_id]}" if is_id(image_id) and image_id in images else title

@@ -1,8 +1,9 @@
-"""From a folder to an index: read the annotations, cut off a dev part, check every image."""
+"""From a folder to an index: tell the format, read the annotations, part the splits, check every image."""
 
 import hashlib
 import os
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -10,52 +11,52 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from kyolo.data.coco import read_coco
+from kyolo.data import coco, voc, yolo
 from kyolo.data.images import ImageStore, read_image
 from kyolo.data.index import DatasetIndex, ImageRecord
+from kyolo.data.layout import SPLITS, ReadOptions
 from kyolo.data.report import DataReport
 from kyolo.errors import InputError
 
+FORMATS = {"coco": coco, "yolo": yolo, "voc": voc}  # in the order in which they are looked for
+
 
 def load_index(
-    path: str | os.PathLike,
-    split: str,
-    *,
-    strict: bool = False,
-    dev_fraction: float = 0.0,
-    store: ImageStore | None = None,
+    path: str | os.PathLike, split: str, options: ReadOptions | None = None, *, store: ImageStore | None = None
 ) -> DatasetIndex:
     """Reads a split of a data set and decodes every image of it once, so that nothing breaks later.
 
-    What cannot be used is skipped and named in `index.problems`.
+    The format is told by the files that are there, COCO json before YOLO before Pascal VOC; `kyolo.data.coco`, `.yolo`
+    and `.voc` say what each reader takes. What cannot be used is skipped and named in `index.problems`. The images
+    stand in the order of their names, whatever the format, so that the same images train alike.
 
     Args:
-        path: folder in COCO layout: SET/{train,val}/*.jpg with SET/annotations/instances_{train,val}.json.
-        split: "train", "val", or "dev", the part that `dev_fraction` cuts out of train.
-        strict: raise instead of skipping.
-        dev_fraction: share of the train images, 0..1, that goes to "dev" and not to "train". An image's side depends
-            on its file name only (sha1), so it stays there when images are added.
+        path: folder of the data set.
+        split: "train", "val", "test", or "dev", the part that `options.dev_fraction` cuts out of train.
+        options: how it is read.
         store: keeps the images that the check decodes, so that training does not decode them again.
 
     Raises:
-        InputError: nothing there to read, no image left, or with `strict` any problem.
+        InputError: nothing there to read, no image left, or with `options.strict` any problem.
 
     Example:
         ```python
-        index = load_index("path/to/set", "train")
+        index = load_index("path/to/set", "train", ReadOptions(val_fraction=0.2))
         print(index.problems.table())
         ```
     """
-    if split not in ("train", "val", "dev"):
-        raise InputError(f'Unknown split: expected "train", "val" or "dev", received {split!r}')
-    if split == "dev" and not dev_fraction:
+    options = options or ReadOptions()
+    if split not in ("dev", *SPLITS):
+        raise InputError(f'Unknown split: expected "train", "val", "test" or "dev", received {split!r}')
+    if split == "dev" and not options.dev_fraction:
         raise InputError('Split "dev" is empty: expected dev_fraction above 0, received 0; set data.dev_fraction')
-    file_split = "train" if split == "dev" else split
-    fraction = 0.0 if split == "val" else dev_fraction
-    index = read_coco(Path(path), file_split, wanted=lambda name: _in_dev(name, fraction) == (split == "dev"))
+    folder = Path(path)
+    read_split, splits = find_splits(folder, options)
+    source, wanted = _choose(folder, split, splits, options)
+    index = read_split(folder, splits[source], options, wanted)
     records, image_problems = _check_images(index.records, store)
     report = _describe(index, records, {**index.problems.problems, **image_problems})
-    if strict and report.num_problems:
+    if options.strict and report.num_problems:
         counts = ", ".join(f"{len(names)} x {kind}" for kind, names in report.problems.items())
         kind, names = next(iter(report.problems.items()))
         raise InputError(
@@ -63,17 +64,58 @@ def load_index(
             f"({counts} in all); repair the files, or go without strict to skip them"
         )
     if not records:
+        first = next(iter(report.problems.items()), None)
         raise InputError(
             f"{path}, split {split!r}: expected at least one usable image, found none among {len(index.records)}"
-            + (f"; first problem: {next(iter(report.problems))}" if report.problems else "")
+            + (f"; first problem: {first[0]}: {first[1][0]}" if first else "")
         )
     return replace(index, records=records, problems=report)
 
 
-def _in_dev(name: str, fraction: float) -> bool:
-    """Whether an image belongs to the dev part: its name's hash, read as a number in 0..1, is below the fraction."""
-    digest = hashlib.sha1(name.encode(), usedforsecurity=False).digest()
-    return int.from_bytes(digest[:8], "big") < fraction * 2**64
+def find_splits(folder: Path, options: ReadOptions) -> tuple[Callable[..., DatasetIndex], dict]:
+    """The reader of a data set's format, and what it reads of each split: `reader(folder, splits["train"], options)`.
+
+    Raises:
+        InputError: there is no such folder, or nothing in it that a reader knows.
+    """
+    if not folder.is_dir():
+        received = "a file" if folder.exists() else "a path where there is nothing"
+        raise InputError(f"No data set at {folder}: expected a folder, received {received}")
+    readers = FORMATS if options.format is None else {options.format: FORMATS[options.format]}
+    for reader in readers.values():
+        splits = reader.find_splits(folder, options)
+        if splits:
+            return reader.read_split, splits
+    found = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
+    layouts = "; or ".join(reader.LAYOUT for reader in readers.values())
+    raise InputError(f"No data set in {folder}: expected {layouts}; found {found}")
+
+
+def _choose(folder: Path, split: str, splits: dict, options: ReadOptions) -> tuple[str, Callable[[str], bool] | None]:
+    """The split in the files that a split is taken from, and which of its images belong to it.
+
+    An image's name is hashed to a number in 0..1. What lies below `val_fraction` is val, where the set has none of its
+    own; the next `dev_fraction` is dev; the rest is train.
+    """
+    if options.val_fraction and "val" in splits:
+        raise InputError(f"{folder} has a val split: expected no val_fraction, received {options.val_fraction}")
+    source = "train" if split == "dev" or (split == "val" and options.val_fraction) else split
+    if source not in splits:
+        hint = "; cut one off by --val-fraction 0.2" if split == "val" else ""
+        raise InputError(f"No split {split!r} in {folder}: found {', '.join(splits)}{hint}")
+    if source != "train":
+        return source, None
+    ends = {"val": options.val_fraction, "dev": options.val_fraction + options.dev_fraction, "train": 1.0}
+    starts = {"val": 0.0, "dev": options.val_fraction, "train": ends["dev"]}
+    if ends["dev"] >= 1:
+        raise InputError(f"expected val_fraction + dev_fraction below 1, received {ends['dev']}: train would be empty")
+    return source, lambda name: starts[split] <= _hash(name) < ends[split]
+
+
+def _hash(name: str) -> float:
+    """A number in 0..1 that depends on the name of the file alone, whatever folder it lies in."""
+    digest = hashlib.sha1(name.rsplit("/", 1)[-1].encode(errors="replace"), usedforsecurity=False).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
 
 
 def _check_images(

@@ -12,8 +12,8 @@ from pathlib import Path
 import tensorflow as tf
 from tqdm import tqdm
 
-from kyolo.config import Config, ConfigError, ModelConfig, image_hw
-from kyolo.data import Augmentation, DatasetIndex, ImageStore, load_index, make_dataset
+from kyolo.config import Config, ConfigError, DataConfig, ModelConfig, image_hw
+from kyolo.data import Augmentation, DatasetIndex, ImageStore, ReadOptions, load_index, make_dataset
 from kyolo.errors import InputError
 from kyolo.evaluation.detect import NMSSettings, Predictor
 from kyolo.models.build import build_detector, build_loss
@@ -66,19 +66,26 @@ def train(config: Config, output: str | os.PathLike, *, resume: bool = False) ->
 
 def load_indices(config: Config, store: ImageStore) -> tuple[DatasetIndex, DatasetIndex]:
     """Reads the split that is trained on and the one that is scored."""
-    if config.data.path is None:
-        raise ConfigError("data.path", "missing; expected the folder of a data set, received null")
-    path, strict, dev_fraction = config.data.path, config.data.strict, config.data.dev_fraction
-    train_index, val_index = (
-        load_index(path, split, strict=strict, dev_fraction=dev_fraction, store=store)
-        for split in ("train", validation_split(config))
-    )
+    train_index, val_index = (load_split(config.data, split, store) for split in ("train", validation_split(config)))
     if train_index.class_names != val_index.class_names:
         raise InputError(
             f"The splits of {config.data.path} differ in their classes: expected {list(train_index.class_names)} as in "
             f"train, received {list(val_index.class_names)}"
         )
     return train_index, val_index
+
+
+def load_split(config: DataConfig, split: str, store: ImageStore | None = None) -> DatasetIndex:
+    """Reads a split of the data set that the configuration names, as it says.
+
+    Raises:
+        ConfigError: it names none.
+        InputError: see `kyolo.data.load_index`.
+    """
+    if config.path is None:
+        raise ConfigError("data.path", "missing; expected the folder of a data set (--data SET), received null")
+    fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(ReadOptions)}
+    return load_index(config.path, split, ReadOptions(**fields), store=store)
 
 
 def validation_split(config: Config) -> str:

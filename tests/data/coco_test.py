@@ -2,6 +2,7 @@ import contextlib
 import copy
 import io
 import json
+import os
 import pathlib
 
 import numpy as np
@@ -10,9 +11,17 @@ from absl.testing import parameterized
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from kyolo.data.coco import read_coco
+from kyolo.data import ReadOptions, load_index
+from kyolo.data.coco import find_splits, read_split
 from kyolo.errors import InputError
 from tests.data.sets import annotation, write_set
+
+FILE = "annotations/instances_train.json"
+DEFAULTS = ReadOptions()
+
+
+def read_coco(folder, wanted=None, options=DEFAULTS):
+    return read_split(folder, find_splits(folder, options)["train"], options, wanted)
 
 
 def average_precisions(truth, detections):
@@ -35,7 +44,7 @@ class CocoTest(tf.test.TestCase, parameterized.TestCase):
 
     def read(self, annotations, **options):
         write_set(self.folder, annotations, **options)
-        return read_coco(self.folder, "train")
+        return read_coco(self.folder)
 
     def test_boxes_become_xyxy_clipped_to_the_image(self):
         # The image is 40 wide, 20 high. 30 + 15 > 40 and -2 < 0 are cut.
@@ -77,7 +86,9 @@ class CocoTest(tf.test.TestCase, parameterized.TestCase):
     def test_bad_annotation_is_named_and_skipped(self, kind, fields):
         index = self.read([{**annotation([1, 2, 3, 4]), **fields, "id": 17}, annotation([1, 1, 2, 2], id=1)])
         self.assertLen(index.records[0].boxes, 1)
-        name = "annotation 17" if kind == "annotation of an unknown image" else "annotation 17 of a.png"
+        name = (
+            f"{FILE}: annotation 17" if kind == "annotation of an unknown image" else f"{FILE}: annotation 17 of a.png"
+        )
         self.assertEqual(dict(index.problems.problems), {kind: (name,)})
         stays_in_truth = kind in ("box without area", "box outside the image")
         self.assertLen(index.truth["annotations"], 2 if stays_in_truth else 1)
@@ -85,19 +96,23 @@ class CocoTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters((5,), ("text",), (None,), ([],))
     def test_annotation_that_is_no_object(self, entry):
         index = self.read([entry])
-        self.assertEqual(dict(index.problems.problems), {"annotation of an unknown image": ("annotations[0]",)})
+        self.assertEqual(
+            dict(index.problems.problems), {"annotation of an unknown image": (f"{FILE}: annotations[0]",)}
+        )
 
     def test_bad_image_entries_are_named(self):
         content = write_set(self.folder, [], images=[("a.png", 40, 20)])
         content["images"] += [{"id": 2}, 5, {"id": "3", "file_name": "b", "height": 1, "width": 1}]
         content["images"] += [{"id": 4, "file_name": "c", "height": 0, "width": 1}, {**content["images"][0]}]
         (self.folder / "annotations/instances_train.json").write_text(json.dumps(content))
-        index = read_coco(self.folder, "train")
+        index = read_coco(self.folder)
         self.assertLen(index.records, 1)
         self.assertEqual(
             dict(index.problems.problems),
             {
-                "image entry without id, file_name, height or width": tuple(f"images[{i}]" for i in (1, 2, 3, 4)),
+                "image entry without id, file_name, height or width": tuple(
+                    f"{FILE}: images[{i}]" for i in (1, 2, 3, 4)
+                ),
                 "image id used twice": ("a.png",),
             },
         )
@@ -105,7 +120,10 @@ class CocoTest(tf.test.TestCase, parameterized.TestCase):
     def test_missing_fields_of_annotations_are_filled_in(self):
         # Area 3 * 4; the free ids begin after the largest, 5.
         index = self.read(
-            [annotation([1, 2, 3, 4]), annotation([1, 2, 5, 5], id=5, area=7, iscrowd=0, segmentation=[[1, 2]])]
+            [
+                annotation([1, 2, 3, 4]),
+                annotation([1, 2, 5, 5], id=5, area=7, iscrowd=0, segmentation=[[1, 2]], score=3),
+            ]
         )
         first, second = index.truth["annotations"]
         self.assertEqual(first, {**annotation([1, 2, 3, 4]), "area": 12, "iscrowd": 0, "id": 6})
@@ -128,7 +146,7 @@ class CocoTest(tf.test.TestCase, parameterized.TestCase):
         annotations[6]["bbox"] = [90, 5, 4, 3]
         images = [(f"{number}.png", 40, 20) for number in range(4)]
         original = write_set(self.folder, annotations, images=images, categories=categories)
-        truth = read_coco(self.folder, "train").truth
+        truth = read_coco(self.folder).truth
         expected = average_precisions(original, detections)
         self.assertGreater(expected[0], 0.1)
         self.assertAllEqual(average_precisions(truth, detections), expected)
@@ -136,7 +154,7 @@ class CocoTest(tf.test.TestCase, parameterized.TestCase):
     def test_part_of_the_images(self):
         images = [(f"{number}.png", 8, 8) for number in range(3)]
         write_set(self.folder, [annotation([1, 1, 2, 2], image_id=i) for i in (1, 2, 3)], images=images)
-        index = read_coco(self.folder, "train", wanted=lambda name: name == "1.png")
+        index = read_coco(self.folder, wanted=lambda name: name == "1.png")
         self.assertEqual([record.image_id for record in index.records], [2])
         self.assertEqual([image["id"] for image in index.truth["images"]], [2])
         self.assertEqual([entry["image_id"] for entry in index.truth["annotations"]], [2])
@@ -159,7 +177,7 @@ class CocoTest(tf.test.TestCase, parameterized.TestCase):
         file = self.folder / "annotations/instances_train.json"
         file.write_text(text)
         with self.assertRaisesRegex(InputError, pattern) as caught:
-            read_coco(self.folder, "train")
+            read_coco(self.folder)
         self.assertIn(str(file), str(caught.exception))
         self.assertNotIn("\n", str(caught.exception))
 
@@ -167,14 +185,63 @@ class CocoTest(tf.test.TestCase, parameterized.TestCase):
         write_set(self.folder, [])
         (self.folder / "annotations/instances_train.json").write_bytes(b'{"images": "\xe9"}')
         with self.assertRaisesRegex(InputError, "UTF-8"):
-            read_coco(self.folder, "train")
+            read_coco(self.folder)
 
-    def test_missing_folder_and_missing_json_tell_the_layout(self):
-        with self.assertRaisesRegex(InputError, "no folder"):
-            read_coco(self.folder / "nowhere", "train")
-        write_set(self.folder, [])
-        with self.assertRaisesRegex(InputError, r"instances_val.json.*found.*instances_train.json"):
-            read_coco(self.folder, "val")
+    def test_box_given_twice_is_trained_on_once(self):
+        twice = annotation([1, 2, 3, 4])
+        index = self.read([annotation([1, 2, 3, 4], id=1), twice | {"id": 2}, twice | {"id": 3, "iscrowd": 1}])
+        self.assertLen(index.records[0].boxes, 1)
+        self.assertEqual(dict(index.problems.problems), {"box given twice": (f"{FILE}: annotation 2 of a.png",)})
+        self.assertLen(index.truth["annotations"], 3)  # As pycocotools counts them.
+
+    @parameterized.parameters(
+        ("annotations/instances_train.json", "train"),
+        ("annotations/instances_train2017.json", "train2017"),
+        ("annotations/instances_train.json", "images/train"),
+        ("annotations/instances_default.json", "images"),
+        ("train/_annotations.coco.json", "train"),
+    )
+    def test_layouts(self, file, images):
+        write_set(self.folder / "written", [annotation([1, 1, 5, 5])])
+        for source, target in ((FILE, file), ("train/a.png", f"{images}/a.png")):
+            (self.folder / "set" / target).parent.mkdir(parents=True, exist_ok=True)
+            (self.folder / "written" / source).rename(self.folder / "set" / target)
+        (record,) = load_index(self.folder / "set", "train").records
+        self.assertEqual(record.path, str(self.folder / "set" / images / "a.png"))
+
+    def test_splits_of_other_names(self):
+        write_set(self.folder, [], split="train2017")
+        write_set(self.folder, [], split="valid")
+        write_set(self.folder, [], split="test")
+        self.assertEqual(set(find_splits(self.folder, ReadOptions())), {"train", "val", "test"})
+
+    def test_file_names_that_begin_with_the_split(self):
+        content = write_set(self.folder, [])
+        content["images"][0]["file_name"] = "train/a.png"
+        (self.folder / FILE).write_text(json.dumps(content))
+        self.assertLen(load_index(self.folder, "train").records, 1)
+
+    def test_placeholder_of_roboflow_is_no_class(self):
+        categories = [{"id": 0, "name": "cells", "supercategory": "none"}]
+        categories += [{"id": i, "name": name, "supercategory": "cells"} for i, name in ((1, "RBC"), (2, "WBC"))]
+        content = write_set(self.folder, [annotation([1, 1, 5, 5], category_id=2)], categories=categories)
+        self.assertEqual(load_index(self.folder, "train").class_names, ("cells", "RBC", "WBC"))
+        (self.folder / FILE).unlink()
+        (self.folder / "train/_annotations.coco.json").write_text(json.dumps(content))
+        index = load_index(self.folder, "train")
+        self.assertEqual(index.class_names, ("RBC", "WBC"))
+        self.assertAllEqual(index.records[0].labels, [1])
+
+    @parameterized.parameters("../../a.png", "/etc/a.png", "b/../../../a.png")
+    def test_images_outside_need_leave(self, name):
+        content = write_set(self.folder / "set", [])
+        content["images"][0]["file_name"] = name
+        (self.folder / "set" / FILE).write_text(json.dumps(content))
+        outside = self.folder / "set/train" / name
+        with self.assertRaisesRegex(InputError, "instances_train.json.*leads out.*--allow-outside"):
+            read_coco(self.folder / "set")
+        (record,) = read_coco(self.folder / "set", options=ReadOptions(allow_outside=True)).records
+        self.assertEqual(record.path, os.path.normpath(outside))
 
 
 if __name__ == "__main__":

@@ -7,10 +7,11 @@ import tensorflow as tf
 from absl.testing import parameterized
 from PIL import Image
 
-from kyolo.data import ImageStore, load_index
+from kyolo.data import ImageStore, ReadOptions, load_index
 from kyolo.errors import InputError
-from tests.data.sets import annotation, write_set
+from tests.data.sets import annotation, write_set, write_voc, write_yolo
 
+FILE = "annotations/instances_train.json"
 NAMES = tuple(f"{number:03d}.png" for number in range(200))
 
 
@@ -42,9 +43,9 @@ class LoadIndexTest(tf.test.TestCase, parameterized.TestCase):
                 "crowds": 0,
                 "boxes_per_class": {"cell": 1},
                 "problems": {
-                    "box without area": {"count": 1, "names": ["annotation 6 of good.jpg"]},
+                    "box without area": {"count": 1, "names": [f"{FILE}: annotation 6 of good.jpg"]},
                     "missing image": {"count": 1, "names": ["missing.jpg"]},
-                    "corrupt image": {"count": 2, "names": ["text.jpg", "cut.jpg"]},
+                    "corrupt image": {"count": 2, "names": ["cut.jpg", "text.jpg"]},
                     "image size differs from the annotations": {"count": 1, "names": ["size.jpg (20x40, not 40x20)"]},
                 },
             },
@@ -53,13 +54,13 @@ class LoadIndexTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_strict_raises_the_first_problem_with_all_counts(self):
         self.write_damaged()
-        with self.assertRaisesRegex(InputError, "annotation 6 of good.jpg.*1 x missing image, 2 x corrupt") as caught:
-            load_index(self.folder, "train", strict=True)
+        with self.assertRaisesRegex(InputError, "annotation 6 of good.jpg.*2 x corrupt image, 1 x missing") as caught:
+            load_index(self.folder, "train", ReadOptions(strict=True))
         self.assertNotIn("\n", str(caught.exception))
 
     def test_strict_takes_a_sound_set(self):
         write_set(self.folder, [annotation([1, 1, 5, 5])])
-        self.assertLen(load_index(self.folder, "train", strict=True).records, 1)
+        self.assertLen(load_index(self.folder, "train", ReadOptions(strict=True)).records, 1)
 
     def test_no_usable_image_left(self):
         write_set(self.folder, [])
@@ -68,8 +69,8 @@ class LoadIndexTest(tf.test.TestCase, parameterized.TestCase):
             load_index(self.folder, "train")
 
     def test_unknown_split(self):
-        with self.assertRaisesRegex(InputError, "'test'"):
-            load_index(self.folder, "test")
+        with self.assertRaisesRegex(InputError, "'tset'"):
+            load_index(self.folder, "tset")
 
     def test_dev_needs_a_fraction(self):
         with self.assertRaisesRegex(InputError, "dev_fraction"):
@@ -78,7 +79,7 @@ class LoadIndexTest(tf.test.TestCase, parameterized.TestCase):
     def test_dev_and_train_share_out_the_images(self):
         boxes = [annotation([1, 1, 2, 2], image_id=i) for i in range(1, 201)]
         write_set(self.folder, boxes, images=[(name, 4, 4) for name in NAMES])
-        parts = {split: load_index(self.folder, split, dev_fraction=0.25) for split in ("train", "dev")}
+        parts = {split: load_index(self.folder, split, ReadOptions(dev_fraction=0.25)) for split in ("train", "dev")}
         ids = {split: {record.image_id for record in index.records} for split, index in parts.items()}
         self.assertEmpty(ids["train"] & ids["dev"])
         self.assertLen(ids["train"] | ids["dev"], 200)
@@ -87,12 +88,12 @@ class LoadIndexTest(tf.test.TestCase, parameterized.TestCase):
         for split, index in parts.items():
             self.assertEqual({entry["image_id"] for entry in index.truth["annotations"]}, ids[split])
         # What is added later moves nobody, and a larger fraction only adds to dev.
-        larger = load_index(self.folder, "dev", dev_fraction=0.5)
+        larger = load_index(self.folder, "dev", ReadOptions(dev_fraction=0.5))
         self.assertContainsSubset(ids["dev"], {record.image_id for record in larger.records})
 
     def test_val_is_whole_whatever_the_fraction(self):
         write_set(self.folder, [], images=[(name, 4, 4) for name in NAMES[:20]], split="val")
-        self.assertLen(load_index(self.folder, "val", dev_fraction=0.5).records, 20)
+        self.assertLen(load_index(self.folder, "val", ReadOptions(dev_fraction=0.5)).records, 20)
 
     def test_check_fills_the_store(self):
         write_set(self.folder, [])
@@ -112,13 +113,65 @@ class LoadIndexTest(tf.test.TestCase, parameterized.TestCase):
         self.write_damaged()
         table = load_index(self.folder, "train").problems.table(max_names=1)
         rows = [" ".join(line.split()) for line in table.splitlines()]
-        self.assertIn("skipped: corrupt image 2 text.jpg, ...", rows)
+        self.assertIn("skipped: corrupt image 2 cut.jpg, ...", rows)
         self.assertIn("cell 1", rows)
 
-    def test_order_is_that_of_the_json(self):
-        write_set(self.folder, [], images=[(name, 4, 4) for name in reversed(NAMES[:30])])
+    def test_order_is_that_of_the_names(self):
+        names = NAMES[:30]
+        write_set(self.folder, [], images=[(name, 4, 4) for name in reversed(names)])
         records = load_index(self.folder, "train").records
-        self.assertAllEqual([record.image_id for record in records], np.arange(1, 31))
+        self.assertEqual([pathlib.Path(record.path).name for record in records], list(names))
+        self.assertAllEqual([record.image_id for record in records], np.arange(30, 0, -1))
+
+    def test_val_is_cut_off_where_there_is_none(self):
+        write_set(self.folder, [], images=[(name, 4, 4) for name in NAMES])
+        with self.assertRaisesRegex(InputError, "--val-fraction"):
+            load_index(self.folder, "val")
+        options = ReadOptions(val_fraction=0.2, dev_fraction=0.2)
+        parts = {split: load_index(self.folder, split, options).records for split in ("train", "val", "dev")}
+        ids = {split: {record.image_id for record in records} for split, records in parts.items()}
+        self.assertLen(ids["train"] | ids["val"] | ids["dev"], 200)
+        self.assertEqual(sum(map(len, ids.values())), 200)
+        for split in ("val", "dev"):
+            # 40 expected, standard deviation sqrt(200 * 1/5 * 4/5) = 5.7; five of them: 29.
+            self.assertBetween(len(ids[split]), 40 - 29, 40 + 29)
+        # val does not know of dev.
+        alone = load_index(self.folder, "val", ReadOptions(val_fraction=0.2)).records
+        self.assertEqual({record.image_id for record in alone}, ids["val"])
+
+    def test_fraction_of_a_set_that_has_val(self):
+        for split in ("train", "val"):
+            write_set(self.folder, [], split=split)
+        with self.assertRaisesRegex(InputError, "has a val split"):
+            load_index(self.folder, "val", ReadOptions(val_fraction=0.2))
+
+    def test_nothing_left_to_train_on(self):
+        write_set(self.folder, [])
+        with self.assertRaisesRegex(InputError, "below 1, received 1.1"):
+            load_index(self.folder, "train", ReadOptions(val_fraction=0.5, dev_fraction=0.6))
+
+    def test_where_there_is_no_set(self):
+        with self.assertRaisesRegex(InputError, "nowhere: expected a folder, received a path where there is nothing"):
+            load_index(self.folder / "nowhere", "train")
+        (self.folder / "notes.txt").write_text("")
+        with self.assertRaisesRegex(InputError, "COCO json.*YOLO.*Pascal VOC.*found notes.txt"):
+            load_index(self.folder, "train")
+
+    def test_missing_split_tells_those_that_are_there(self):
+        write_set(self.folder, [])
+        with self.assertRaisesRegex(InputError, "No split 'test'.*found train"):
+            load_index(self.folder, "test")
+
+    def test_precedence_of_the_formats(self):
+        """COCO json, then YOLO, then VOC; the option decides where it is given."""
+        image = [("a.png", 40, 20)]
+        write_yolo(self.folder, {"a": "0 0.5 0.5 0.5 0.5"}, images=image, names=("yolo",))
+        write_voc(self.folder, {"a": [("voc", 1, 2, 3, 4)]}, images=image)
+        self.assertEqual(load_index(self.folder, "train").class_names, ("yolo",))
+        write_set(self.folder, [], images=image)
+        self.assertEqual(load_index(self.folder, "train").class_names, ("cell",))
+        for name in ("yolo", "voc"):
+            self.assertEqual(load_index(self.folder, "train", ReadOptions(format=name)).class_names, (name,))
 
 
 if __name__ == "__main__":

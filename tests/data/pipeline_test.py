@@ -7,7 +7,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 from PIL import Image
 
-from kyolo.data import Augmentation, ImageStore, load_index, make_dataset
+from kyolo.data import Augmentation, ImageStore, ReadOptions, load_index, make_dataset
 from kyolo.data.transforms import GREY
 from tests.data.sets import annotation, write_set
 
@@ -150,7 +150,7 @@ class PipelineTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_boxes_are_padded_to_buckets(self):
         for count, padded in ((16, 16), (17, 32), (33, 64)):
-            boxes = [annotation([1, 1, 5, 5])] * count
+            boxes = [annotation([1, 1, 2 + i / 8, 5]) for i in range(count)]
             write_set(self.folder, boxes, images=self.images[:1])
             ((_, truth),) = batches(self.make(augment=None, batch_size=1), 1)
             self.assertEqual(truth["mask"].shape, (1, padded))
@@ -188,7 +188,9 @@ class RealSetsTest(tf.test.TestCase, parameterized.TestCase):
         folder = os.environ.get("KYOLO_DATA", "../shared/data")
         if not os.path.isdir(f"{folder}/bccd"):
             self.skipTest("no bccd under $KYOLO_DATA")
-        report = load_index(f"{folder}/bccd", split, strict=True).problems  # The numbers are the set's README's.
+        report = load_index(
+            f"{folder}/bccd", split, ReadOptions(strict=True)
+        ).problems  # The numbers are the set's README's.
         self.assertEqual((report.images, report.boxes, len(report.boxes_per_class)), (images, boxes, classes))
 
 

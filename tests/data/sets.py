@@ -13,11 +13,8 @@ def write_set(folder, annotations, *, images=None, categories=None, split="train
     """
     images = [("a.png", 40, 20)] if images is None else images
     categories = [{"id": 1, "name": "cell"}] if categories is None else categories
-    (folder / split).mkdir(parents=True, exist_ok=True)
+    write_images(folder / split, images)
     (folder / "annotations").mkdir(exist_ok=True)
-    for number, (name, width, height) in enumerate(images):
-        pixels = np.random.default_rng(number).integers(0, 255, (height, width, 3), np.uint8)
-        Image.fromarray(pixels).save(folder / split / name)
     content = {
         "images": [
             {"id": number, "file_name": name, "width": width, "height": height}
@@ -28,6 +25,43 @@ def write_set(folder, annotations, *, images=None, categories=None, split="train
     }
     (folder / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
     return content
+
+
+def write_yolo(folder, rows, *, images=None, names=("cell",), split="train"):
+    """Writes SET/{split}/images and labels, and data.yaml; `rows` are the texts of the label files by name."""
+    write_images(folder / split / "images", [("a.png", 40, 20)] if images is None else images)
+    (folder / split / "labels").mkdir(exist_ok=True)
+    for name, text in rows.items():
+        content = text if isinstance(text, bytes) else text.encode()
+        (folder / split / "labels" / f"{name}.txt").write_bytes(content)
+    (folder / "data.yaml").write_text(f"{split}: {split}/images\nnames: {json.dumps(list(names))}\n")
+
+
+def write_voc(folder, objects, *, images=None, split="train"):
+    """Writes SET/{split} with images and XML; `objects` are (name, xmin, ymin, xmax, ymax) by the name of the image."""
+    images = [("a.png", 40, 20)] if images is None else images
+    write_images(folder / split, images)
+    sizes = {name.rsplit(".", 1)[0]: (width, height) for name, width, height in images}
+    for name, found in objects.items():
+        (folder / split / f"{name}.xml").write_text(voc_xml(found, *sizes[name]))
+
+
+def voc_xml(objects, width, height):
+    lines = "\n".join(
+        f"<object><name>{name}</name><bndbox><xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax>"
+        "</bndbox></object>"
+        for name, x1, y1, x2, y2 in objects
+    )
+    size = f"<size><width>{width}</width><height>{height}</height><depth>3</depth></size>"
+    return f"<annotation>\n{size}\n{lines}\n</annotation>"
+
+
+def write_images(folder, images):
+    """Writes noise images, (file name, width, height) each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, (name, width, height) in enumerate(images):
+        pixels = np.random.default_rng(number).integers(0, 255, (height, width, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / name)
 
 
 def annotation(bbox, *, image_id=1, category_id=1, **more):

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-from kyolo.data import load_index, write_shapes
+from kyolo.data import ReadOptions, load_index, write_shapes
 from kyolo.data.shapes import (
     CLASS_NAMES,
     MIN_VISIBLE,
@@ -41,7 +41,7 @@ class ShapesTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_set_is_sound_and_has_everything(self):
         write_shapes(self.folder, train=40, val=1, image_size=96)
-        index = load_index(self.folder, "train", strict=True)
+        index = load_index(self.folder, "train", ReadOptions(strict=True))
         self.assertEqual(index.class_names, CLASS_NAMES)
         self.assertAllGreater(list(index.problems.boxes_per_class.values()), 0)
         counts = [len(record.boxes) for record in index.records]

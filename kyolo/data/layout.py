@@ -1,0 +1,78 @@
+"""What all formats share: the names of splits, and the options of reading."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from kyolo.errors import InputError
+
+# The names that folders and files give to the splits, the customary ones first.
+SPLITS = {
+    "train": ("train", "train2017", "training", "default"),
+    "val": ("val", "valid", "val2017", "validation"),
+    "test": ("test", "test2017", "testing"),
+}
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How the files of a data set are read.
+
+    Args:
+        format: "coco", "yolo" or "voc". None: the first of them whose files are there.
+        class_names: the classes of a VOC set, in the order of the labels; other formats bring their own. None: those of
+            its `labels.txt` or `classes.txt`, else all names that occur, sorted.
+        val_fraction: share of the images, 0..1, that becomes "val" in a set that has no such split.
+        dev_fraction: share of the train images, 0..1, that goes to "dev" and not to "train". On which side an image
+            falls depends on its file name only (sha1), so it stays there when others are added.
+        allow_outside: read images wherever the set's files say that they are, not only inside its folder.
+        strict: raise where something would be skipped.
+    """
+
+    format: str | None = None
+    class_names: tuple[str, ...] | None = None
+    val_fraction: float = 0.0
+    dev_fraction: float = 0.0
+    allow_outside: bool = False
+    strict: bool = False
+
+
+def split_of(parts: tuple[str, ...]) -> str | None:
+    """The split that the folders of a path name, if any; the innermost counts."""
+    names = {name: split for split, aliases in SPLITS.items() for name in aliases}
+    return next((names[part.lower()] for part in reversed(parts) if part.lower() in names), None)
+
+
+def check_inside(folder: Path, path: Path, *, source: Path, allow_outside: bool) -> Path:
+    """Returns a path that a file of the data set gives, without detours.
+
+    Args:
+        folder: the data set.
+        path: what was read, joined to the folder that it is relative to.
+        source: the file that it was read from, for the error.
+        allow_outside: whether it may lead out of the folder.
+
+    Raises:
+        InputError: it leads out of the folder.
+    """
+    path = Path(os.path.normpath(path))
+    if not allow_outside and not path.is_relative_to(os.path.normpath(folder)):
+        raise InputError(
+            f"{source}: expected paths inside {folder}, received {str(path)!r:.300}, which leads out of it; if you "
+            f"trust this data set, give --allow-outside"
+        )
+    return path
+
+
+def read_lines(file: Path) -> list[str]:
+    """Lines of a text file in UTF-8, with or without a byte order mark, ended as on any system.
+
+    Raises:
+        InputError: it cannot be read, or is no such text.
+    """
+    try:
+        return file.read_bytes().decode("utf-8-sig").splitlines()
+    except OSError as error:
+        raise InputError(f"{file}: expected a text file, received {error.strerror.lower()}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: expected text in UTF-8, received other bytes at position {error.start}") from error

@@ -1,0 +1,86 @@
+"""XML as annotation tools write it: elements with the lines that they begin in, and nothing that could do harm."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.parsers import expat
+
+from kyolo.errors import InputError
+
+MAX_BYTES = 16 * 1024 * 1024
+MAX_DEPTH = 16
+
+
+@dataclass
+class Element:
+    """One element.
+
+    Attributes:
+        tag: its name.
+        line: where it begins, from 1.
+        text: the text in it, its children's not included, without spaces around.
+        children: in order.
+    """
+
+    tag: str
+    line: int
+    text: str = ""
+    children: list["Element"] = field(default_factory=list)
+
+    def find(self, path: str) -> "Element | None":
+        """The first element of a path such as "size/width", or None."""
+        tag, _, rest = path.partition("/")
+        child = next((child for child in self.children if child.tag == tag), None)
+        return child.find(rest) if child is not None and rest else child
+
+    def find_text(self, path: str) -> str | None:
+        """The text of the first element of a path; None where there is no such element."""
+        found = self.find(path)
+        return None if found is None else found.text
+
+
+def read_xml(file: Path) -> Element:
+    """Reads a file.
+
+    Document types are refused, and with them all entities that a file defines: a few lines of those can name other
+    files, or grow to gigabytes.
+
+    Raises:
+        InputError: it cannot be read, is no XML, has a document type, or is far larger or deeper than annotations are.
+    """
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file}: expected an XML file, received {error.strerror.lower()}") from error
+    if len(content) > MAX_BYTES:
+        raise InputError(f"{file}: expected at most {MAX_BYTES // 2**20} MiB of XML, received more")
+    parser, root = expat.ParserCreate(), Element("", 0)
+    parser.buffer_text = True
+    path = [root]
+
+    def start(tag: str, attributes: dict) -> None:  # noqa: ARG001 (expat's signature)
+        if len(path) > MAX_DEPTH:
+            raise InputError(f"{file}:{parser.CurrentLineNumber}: expected {MAX_DEPTH} levels at most, received more")
+        element = Element(tag, parser.CurrentLineNumber)
+        path[-1].children.append(element)
+        path.append(element)
+
+    def end(tag: str) -> None:  # noqa: ARG001
+        element = path.pop()
+        element.text = element.text.strip()
+
+    def add_text(text: str) -> None:
+        path[-1].text += text
+
+    def refuse(*_: object) -> None:
+        raise InputError(f"{file}:{parser.CurrentLineNumber}: expected XML without a document type, received one")
+
+    parser.StartElementHandler, parser.EndElementHandler = start, end
+    parser.CharacterDataHandler, parser.StartDoctypeDeclHandler = add_text, refuse
+    try:
+        parser.Parse(content, True)
+    except expat.ExpatError as error:
+        reason = expat.ErrorString(error.code)
+        raise InputError(f"{file}:{error.lineno}: expected XML, received a mistake: {reason}") from error
+    except (LookupError, ValueError) as error:  # an encoding that Python does not know
+        raise InputError(f"{file}: expected XML in UTF-8, received a mistake: {error}") from error
+    return root.children[0]

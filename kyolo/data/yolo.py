@@ -1,0 +1,205 @@
+"""Reader of YOLO text labels: `data.yaml`, and a .txt file an image with a row a box."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from kyolo.data.builder import IndexBuilder
+from kyolo.data.images import find_image_files, read_image_size
+from kyolo.data.index import DatasetIndex
+from kyolo.data.layout import SPLITS, ReadOptions, check_inside, read_lines
+from kyolo.errors import InputError
+
+LAYOUT = "YOLO: data.yaml with names, train and val; images in images/ folders, a .txt an image in labels/ beside them"
+MAX_YAML_BYTES = 256 * 1024
+TOLERANCE = 0.01  # Fractions that leave 0..1 by less are clipped: rounding and rotations make such.
+DECIMALS = 9  # Of pixels: enough to undo the division by the image's size exactly.
+
+
+@dataclass(frozen=True)
+class YoloSplit:
+    """Where a split lies.
+
+    Attributes:
+        yaml: `data.yaml`.
+        class_names: in the order of the labels.
+        places: folders of images, and text files that list images.
+    """
+
+    yaml: Path
+    class_names: tuple[str, ...]
+    places: tuple[Path, ...]
+
+
+def find_splits(folder: Path, options: ReadOptions) -> dict[str, YoloSplit]:
+    """The splits that `data.yaml` names, by name."""
+    file = folder / "data.yaml"
+    if not file.is_file():
+        return {}
+    content = _load_yaml(file)
+    names = _read_names(file, content)
+    splits = {}
+    for split, keys in SPLITS.items():
+        entries = next((content[key] for key in keys if content.get(key)), None)
+        if entries is not None:
+            places = [_locate(folder, entry, file, content, options) for entry in _as_texts(entries, file)]
+            splits[split] = YoloSplit(file, names, tuple(places))
+    return splits
+
+
+def read_split(
+    folder: Path, files: YoloSplit, options: ReadOptions, wanted: Callable[[str], bool] | None = None
+) -> DatasetIndex:
+    """Reads the labels of a split, and the sizes of its images.
+
+    A row is `class x y width height`, centre and sides as fractions of the image, or `class x1 y1 x2 y2 x3 y3 ...`, a
+    polygon, of which the box is taken. An image without a .txt, or with an empty one, has no objects. Rows that cannot
+    be used are named by file and line and skipped; an image whose .txt is no text is skipped as a whole.
+
+    Args:
+        folder: the data set.
+        files: of the split.
+        options: `allow_outside` counts here.
+        wanted: see `IndexBuilder`.
+
+    Raises:
+        InputError: there is no image or not one .txt, or a path leads out of the data set.
+    """
+    builder = IndexBuilder(files.class_names, wanted=wanted)
+    images = {path: name for place in files.places for path, name in _list_images(folder, place, options)}
+    labels = {path: _label_file(folder, path) for path in images}
+    if not any(label.is_file() for label in labels.values()):
+        first = next(iter(labels.values()), "labels/*.txt")
+        raise InputError(f"{files.yaml}: expected labels such as {first}, found none beside {len(images)} images")
+    for path in sorted(images, key=images.__getitem__):
+        if not builder.wants(images[path]):
+            continue
+        try:
+            size = read_image_size(path)
+        except InputError:
+            builder.skip("corrupt image" if path.is_file() else "missing image", images[path])
+            continue
+        _add_labelled(builder, path, images[path], size, labels[path], _shown(labels[path], folder))
+    return builder.build()
+
+
+def _add_labelled(
+    builder: IndexBuilder, path: Path, name: str, size: tuple[int, int], label_file: Path, shown: str
+) -> None:
+    """Adds an image and the rows of its label file."""
+    try:
+        rows = read_lines(label_file) if label_file.exists() else []
+    except InputError:
+        builder.skip("image whose labels are no text", shown)
+        return
+    image_id = builder.add_image(path, name, size)
+    for number, row in enumerate(rows, 1):
+        if row.strip():
+            parsed = _parse_row(row, size, len(builder.class_names))
+            if isinstance(parsed, str):
+                builder.skip(parsed, f"{shown}:{number}")
+            else:
+                label, bbox = parsed
+                builder.add_annotation(
+                    {"image_id": image_id, "category_id": label + 1, "bbox": bbox}, f"{shown}:{number}"
+                )
+
+
+def _parse_row(row: str, size: tuple[int, int], num_classes: int) -> tuple[int, list[float]] | str:
+    """Label and COCO box (x, y, width, height in pixels) of a row, or why it is skipped."""
+    try:
+        label, *numbers = (float(text) for text in row.split())
+    except ValueError:
+        return "row with text that is no number"
+    is_box = len(numbers) == 4
+    if not is_box and (len(numbers) < 6 or len(numbers) % 2):
+        return "row that has neither 5 columns nor those of a polygon"
+    if label not in range(num_classes):
+        return "row of an unknown class"
+    if not all(-TOLERANCE <= number <= 1 + TOLERANCE for number in numbers):  # NaN fails too
+        return "row with numbers outside 0..1"
+    xs, ys = numbers[0::2], numbers[1::2]
+    if is_box:
+        (x, width), (y, height) = xs, ys
+        box = (x - width / 2, y - height / 2, width, height)
+    else:
+        box = (min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys))
+    pixels = (size[1], size[0], size[1], size[0])
+    return int(label), [round(side * scale, DECIMALS) for side, scale in zip(box, pixels, strict=True)]
+
+
+def _load_yaml(file: Path) -> dict:
+    """The file's mapping, every scalar as the text that stands there: `names: [yes, no]` are no booleans."""
+    text = "\n".join(read_lines(file))
+    if len(text) > MAX_YAML_BYTES:
+        raise InputError(f"{file}: expected at most {MAX_YAML_BYTES // 1024} KiB of YAML, received more")
+    try:
+        content = yaml.BaseLoader(text).get_single_data()
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError(f"{file}: expected YAML, received a mistake: {' '.join(str(error).split()):.200}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{file}: expected a mapping with names, train and val, received {content!r:.80}")
+    return content
+
+
+def _read_names(file: Path, content: dict) -> tuple[str, ...]:
+    """The class names: a list, or a mapping from 0, 1, 2, ... to names."""
+    names, count = content.get("names"), content.get("nc")
+    if isinstance(names, dict):
+        numbers = [str(number) for number in range(len(names))]
+        if sorted(names) != sorted(numbers):
+            received = ", ".join(map(str, names))
+            raise InputError(f"{file}: expected names numbered 0, 1, 2, ..., received {received:.80}")
+        names = [names[number] for number in numbers]
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{file}: expected the names of the classes, a list or a mapping, received {names!r:.80}")
+    if count is not None and count != str(len(names)):
+        raise InputError(f"{file}: expected nc: {len(names)}, as many as names, received {count!r:.80}")
+    return tuple(names)
+
+
+def _as_texts(entries: object, file: Path) -> list[str]:
+    texts = entries if isinstance(entries, list) else [entries]
+    if not all(isinstance(text, str) for text in texts):
+        raise InputError(f"{file}: expected a path or a list of paths of a split, received {entries!r:.80}")
+    return texts
+
+
+def _locate(folder: Path, entry: str, file: Path, content: dict, options: ReadOptions) -> Path:
+    """The folder or list that an entry of data.yaml means: inside the data set if there is such a one.
+
+    Roboflow writes `../train/images` for train/images, and Ultralytics sets a `path` of another machine before all.
+    """
+    root = content.get("path")
+    inner = Path(*(part for part in Path(entry).parts if part not in ("..", "/")))
+    candidates = [folder / inner, *([folder / root / entry] if isinstance(root, str) else []), folder / entry]
+    there = [path for path in candidates if path.exists()]
+    if not there:
+        raise InputError(f"{file}: expected {folder / inner}, as it names {entry!r:.200}, found nothing there")
+    return check_inside(folder, there[0], source=file, allow_outside=options.allow_outside)
+
+
+def _list_images(folder: Path, place: Path, options: ReadOptions) -> Iterator[tuple[Path, str]]:
+    """Images of a folder, with their names in it, or those that a text file lists, one a line."""
+    if place.is_dir():
+        yield from ((path, path.relative_to(place).as_posix()) for path in find_image_files(place))
+    else:
+        for line in filter(None, map(str.strip, read_lines(place))):
+            path = next((path for path in (place.parent / line, folder / line) if path.exists()), folder / line)
+            path = check_inside(folder, path, source=place, allow_outside=options.allow_outside)
+            yield path, path.name
+
+
+def _label_file(folder: Path, image: Path) -> Path:
+    """labels/a.txt for images/a.jpg, the last folder of that name counting; without one the .txt beside the image."""
+    parts = list(image.parts)
+    places = [number for number, part in enumerate(parts[:-1]) if part == "images"]
+    if places and (places[-1] >= len(folder.parts) or not image.is_relative_to(folder)):
+        parts[places[-1]] = "labels"
+    return Path(*parts).with_suffix(".txt")
+
+
+def _shown(path: Path, folder: Path) -> str:
+    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)

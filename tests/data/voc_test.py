@@ -1,0 +1,188 @@
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from kyolo.data import ReadOptions, load_index
+from kyolo.errors import InputError
+from tests.data.sets import voc_xml, write_images, write_voc
+from tests.test_case import TestCase
+
+CELL = ("cell", 1, 2, 11, 12)
+HARD = "<difficult>1</difficult>"
+BOMB = """<?xml version="1.0"?>
+<!DOCTYPE a [
+  <!ENTITY b "0123456789"><!ENTITY c "&b;&b;&b;&b;&b;&b;&b;&b;&b;&b;"><!ENTITY d "&c;&c;&c;&c;&c;&c;&c;&c;&c;&c;">
+]>
+<annotation><object><name>&d;</name></object></annotation>"""
+
+
+class VocTest(TestCase):
+    def read(self, *objects, **options):
+        """The index of one image, 40 wide and 20 high."""
+        write_voc(self.folder, {"a": objects}, **options)
+        return load_index(self.folder, "train")
+
+    def assert_equal(self, array, expected):
+        np.testing.assert_array_equal(array, expected)
+
+    def rewrite(self, old, new):
+        file = self.folder / "train/a.xml"
+        text = file.read_text()
+        self.assertIn(old, text)
+        file.write_text(text.replace(old, new))
+        return load_index(self.folder, "train")
+
+    def test_edges_are_taken_as_they_are(self):
+        (record,) = self.read(CELL, ("cell", 0.5, 0, 39.75, 20)).records
+        self.assert_equal(record.boxes, [[1, 2, 11, 12], [0.5, 0, 39.75, 20]])
+        self.assertEqual((record.height, record.width), (20, 40))
+
+    def test_names_are_sorted_over_all_splits(self):
+        self.read(("b", 1, 2, 3, 4), ("d", 1, 2, 3, 4))
+        write_voc(self.folder, {"a": [("c", 1, 2, 3, 4), ("a", 1, 2, 3, 4)]}, split="val")
+        for split in ("train", "val"):
+            self.assertEqual(load_index(self.folder, split).class_names, ("a", "b", "c", "d"))
+        self.assert_equal(load_index(self.folder, "val").records[0].labels, [2, 0])
+
+    @parameterized.parameters("labels.txt", "classes.txt")
+    def test_names_of_a_file(self, file):
+        self.read(CELL)
+        (self.folder / file).write_text("wall\r\ncell\r\n\r\n")
+        index = load_index(self.folder, "train")
+        self.assertEqual(index.class_names, ("wall", "cell"))
+        self.assert_equal(index.records[0].labels, [1])
+
+    def test_names_that_are_given(self):
+        self.read(CELL, ("wall", 1, 2, 3, 4))
+        index = load_index(self.folder, "train", ReadOptions(class_names=("x", "cell")))
+        self.assert_equal(index.records[0].labels, [1])
+        self.assertEqual(dict(index.problems.problems), {"object of an unknown class": ("train/a.xml:4",)})
+
+    def test_difficult_objects_are_neither_trained_on_nor_scored(self):
+        self.read(CELL, ("cell", 5, 5, 9, 9))
+        index = self.rewrite(
+            "<object><name>cell</name><bndbox><xmin>1<", f"<object>{HARD}<name>cell</name><bndbox><xmin>1<"
+        )
+        self.assert_equal(index.records[0].boxes, [[5, 5, 9, 9]])
+        self.assertEqual([entry["iscrowd"] for entry in index.truth["annotations"]], [1, 0])
+        self.assertEqual(index.problems.crowds, 1)
+
+    @parameterized.parameters(
+        ("object without a name", "<name>cell</name>", ""),
+        ("object without a name", "<name>cell</name>", "<name> </name>"),
+        ("box that is not four finite numbers", "<xmin>1</xmin>", ""),
+        ("box that is not four finite numbers", "<xmin>1<", "<xmin>one<"),
+        ("box that is not four finite numbers", "<xmin>1<", "<xmin>nan<"),
+        ("box that is not four finite numbers", "bndbox>", "polygon>"),
+        ("box without area", "<xmax>11<", "<xmax>1<"),
+        ("box without area", "<xmax>11<", "<xmax>-5<"),
+        ("box outside the image", "<xmin>1</xmin><ymin>2</ymin><xmax>11<", "<xmin>40</xmin><ymin>2</ymin><xmax>50<"),
+    )
+    def test_bad_object_is_named_and_skipped(self, kind, old, new):
+        self.read(CELL)
+        index = self.rewrite(old, new)
+        self.assertEmpty(index.records[0].labels)
+        self.assertEmpty(index.truth["annotations"])
+        self.assertEqual(dict(index.problems.problems), {kind: ("train/a.xml:3",)})
+
+    def test_box_given_twice(self):
+        index = self.read(CELL, CELL)
+        self.assertLen(index.records[0].labels, 1)
+        self.assertEqual(dict(index.problems.problems), {"box given twice": ("train/a.xml:4",)})
+
+    @parameterized.parameters("", "<size><width>0</width><height>0</height></size>", "<size/>")
+    def test_size_that_is_not_given_is_the_image_s(self, size):
+        self.read(CELL)
+        index = self.rewrite("<size><width>40</width><height>20</height><depth>3</depth></size>", size)
+        self.assertEqual((index.records[0].height, index.records[0].width), (20, 40))
+
+    def test_size_of_another_image(self):
+        self.read(CELL)
+        with self.assertRaisesRegex(InputError, "image size differs"):
+            self.rewrite("<width>40<", "<width>41<")
+
+    @parameterized.parameters(
+        ("not closed", "<annotation><object>", "a.xml:1: expected XML"),
+        ("text", "cell 1 2 3", "a.xml:1: expected XML"),
+        ("empty", "", "a.xml:1: expected XML"),
+        ("unknown_encoding", '<?xml version="1.0" encoding="x"?><annotation/>', "a.xml: expected XML in UTF-8"),
+        ("deep", "<a>" * 100, "a.xml:1: expected 16 levels"),
+        ("entities", BOMB, "a.xml:2: expected XML without a document type"),
+        ("file", '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]>\n<a>&x;</a>', "without a document type"),
+    )
+    def test_xml_that_is_refused(self, _, text, reason):
+        self.read(CELL, images=[("a.png", 40, 20)])
+        write_voc(self.folder, {"b": [CELL]}, images=[("b.png", 40, 20)])
+        (self.folder / "train/a.xml").write_text(text)
+        index = load_index(self.folder, "train")
+        self.assertLen(index.records, 1)
+        [(kind, (problem,))] = index.problems.problems.items()
+        self.assertEqual(kind, "image or XML that cannot be read")
+        self.assertIn(reason, problem)
+        self.assertNotIn(str(self.folder), problem)
+
+    def test_encodings(self):
+        self.read(("z\u00e4hler", 1, 2, 11, 12))
+        text = (self.folder / "train/a.xml").read_text()
+        for encoding in ("utf-8", "utf-8-sig", "iso-8859-1", "utf-16"):
+            head = f'<?xml version="1.0" encoding="{encoding.removesuffix("-sig")}"?>\r\n'
+            (self.folder / "train/a.xml").write_bytes((head + text).encode(encoding))
+            self.assertEqual(load_index(self.folder, "train").class_names, ("z\u00e4hler",))
+
+    def test_what_has_no_partner(self):
+        self.read(CELL, images=[("a.png", 40, 20), ("b.png", 40, 20)])
+        (self.folder / "train/c.xml").write_text(voc_xml([CELL], 40, 20))
+        problems = load_index(self.folder, "train").problems.problems
+        self.assertEqual(dict(problems), {"image without XML": ("b.png",), "XML without image": ("train/c.xml",)})
+
+    def test_xml_in_a_folder_of_its_own(self):
+        self.read(CELL)
+        write_voc(self.folder, {"b": [("cell", 5, 5, 9, 9)]}, images=[("b.png", 40, 20)], split="val")
+        (self.folder / "voc").mkdir()
+        (self.folder / "train/a.xml").rename(self.folder / "voc/a.xml")
+        (self.folder / "val/b.xml").rename(self.folder / "voc/b.xml")
+        for split, box in (("train", [1, 2, 11, 12]), ("val", [5, 5, 9, 9])):
+            self.assert_equal(load_index(self.folder, split).records[0].boxes, [box])
+
+    def test_images_and_xml_in_one_folder_are_all_train(self):
+        write_images(self.folder, [("a.png", 40, 20)])
+        (self.folder / "a.xml").write_text(voc_xml([CELL], 40, 20))
+        self.assertLen(load_index(self.folder, "train").records, 1)
+
+    def test_development_kits_side_by_side(self):
+        """VOC2007 and VOC2012: the same names, other boxes, lists of the splits."""
+        for year, box in (("VOC2007", (1, 2, 3, 4)), ("VOC2012", (5, 6, 7, 8))):
+            root = self.folder / year
+            write_images(root / "JPEGImages", [("a.png", 40, 20), ("b.png", 40, 20)])
+            (root / "Annotations").mkdir()
+            (root / "ImageSets/Main").mkdir(parents=True)
+            for name, split in (("a", "train"), ("b", "val")):
+                (root / f"Annotations/{name}.xml").write_text(voc_xml([("cell", *box)], 40, 20))
+                (root / f"ImageSets/Main/{split}.txt").write_text(f"{name}\n")
+            (root / "ImageSets/Main/trainval.txt").write_text("a\nb\n")
+        for split in ("train", "val"):
+            records = load_index(self.folder, split).records
+            self.assert_equal([record.boxes[0] for record in records], [[1, 2, 3, 4], [5, 6, 7, 8]])
+
+    def test_bccd_is_the_same_as_coco_and_voc(self):
+        folder = self.real_data("bccd")
+        for split in ("train", "val"):
+            coco = load_index(folder, split)
+            voc = load_index(folder, split, ReadOptions(format="voc", class_names=coco.class_names))
+            self.assertEqual(voc.class_names, coco.class_names)
+            self.assertEqual(voc.truth["images"], coco.truth["images"])
+            for left, right in zip(voc.records, coco.records, strict=True):
+                self.assertEqual((left.path, left.height, left.width), (right.path, right.height, right.width))
+                self.assert_equal(left.boxes, right.boxes)
+                self.assert_equal(left.labels, right.labels)
+            scored = [
+                [
+                    (entry["image_id"], entry["category_id"], entry["bbox"], entry["area"])
+                    for entry in truth["annotations"]
+                ]
+                for truth in (voc.truth, coco.truth)
+            ]
+            self.assertEqual(*scored)
+
+
+if __name__ == "__main__":
+    absltest.main()
