@@ -1,9 +1,7 @@
 """Configuration files: strict YAML with one `base:`, dotted overrides, atomic saving."""
 
-import contextlib
 import dataclasses
 import os
-import tempfile
 import typing
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +11,7 @@ import yaml
 from kyolo.config.blocks import Block, shorten
 from kyolo.config.errors import ConfigError
 from kyolo.config.schema import Config
+from kyolo.files import write_text
 
 _MAX_BYTES = 256 * 1024  # Far above any real file; the YAML parser needs seconds for more.
 
@@ -47,22 +46,10 @@ def config_to_dict(config: Block) -> dict[str, typing.Any]:
 
 def save_config(config: Config, path: str | os.PathLike) -> None:
     """Write all settings as YAML that `load_config` reads back equal; the file is whole or not there at all."""
-    path = Path(path)
     text = yaml.safe_dump(
         config_to_dict(config), sort_keys=False, allow_unicode=True, default_flow_style=None, width=110
     )
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp's files are the owner's alone.
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
+    write_text(Path(path), text)
 
 
 def _to_plain(value: typing.Any) -> typing.Any:

@@ -12,8 +12,8 @@ import tensorflow as tf
 
 from kyolo.data import letterbox
 from kyolo.evaluation.detect import NMSSettings, Predictor, detect
-from kyolo.export.output import new_output
 from kyolo.export.parity import ParityReport, compare_detections
+from kyolo.files import new_output
 
 CONTRACT_FILE = "assets.extra/detector.json"  # a folder that TensorFlow leaves to others
 

@@ -12,8 +12,8 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 from kyolo.errors import InputError
-from kyolo.export.output import new_output
 from kyolo.export.parity import ParityReport, compare_outputs
+from kyolo.files import new_output
 
 
 def to_tflite(

@@ -5,6 +5,7 @@ from kyolo.training.checkpoint import load_checkpoint as load_checkpoint
 from kyolo.training.checkpoint import save_checkpoint as save_checkpoint
 from kyolo.training.environment import describe_environment as describe_environment
 from kyolo.training.fit import load_split as load_split
+from kyolo.training.fit import read_options as read_options
 from kyolo.training.fit import resolve as resolve
 from kyolo.training.fit import train as train
 from kyolo.training.run_folder import Run as Run
@@ -19,6 +20,7 @@ __all__ = [
     "load_checkpoint",
     "load_split",
     "open_run",
+    "read_options",
     "resolve",
     "save_checkpoint",
     "train",

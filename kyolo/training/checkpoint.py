@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from kyolo.errors import InputError
+from kyolo.files import replace_file
 
 STATE = "state"  # the entry that holds JSON
 
@@ -41,12 +41,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         checkpoint: what to write; `state` must be JSON.
     """
     state = np.frombuffer(json.dumps(dict(checkpoint.state)).encode(), np.uint8)
-    part = path.with_name(path.name + ".part")
-    with open(part, "wb") as file:
+    with replace_file(path) as file:
         np.savez(file, allow_pickle=False, **{**checkpoint.arrays, STATE: state})
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -16,11 +16,12 @@ from kyolo.config import Config, ConfigError, DataConfig, ModelConfig, image_hw
 from kyolo.data import Augmentation, DatasetIndex, ImageStore, ReadOptions, load_index, make_dataset
 from kyolo.errors import InputError
 from kyolo.evaluation.detect import NMSSettings, Predictor
+from kyolo.files import write_text
 from kyolo.models.build import build_detector, build_loss
 from kyolo.models.detector import Detector
 from kyolo.training.checkpoint import load_checkpoint
 from kyolo.training.optimizers import build_optimizer, resolve_precision
-from kyolo.training.recorder import RunRecorder, write_text
+from kyolo.training.recorder import RunRecorder
 from kyolo.training.run_folder import Run, check_new, create_run, dtype_policy, from_scratch, locked, open_run
 from kyolo.weights.transfer import transfer_weights
 
@@ -84,8 +85,12 @@ def load_split(config: DataConfig, split: str, store: ImageStore | None = None) 
     """
     if config.path is None:
         raise ConfigError("data.path", "missing; expected the folder of a data set (--data SET), received null")
-    fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(ReadOptions)}
-    return load_index(config.path, split, ReadOptions(**fields), store=store)
+    return load_index(config.path, split, read_options(config), store=store)
+
+
+def read_options(config: DataConfig) -> ReadOptions:
+    """How the configuration wants a data set to be read."""
+    return ReadOptions(**{field.name: getattr(config, field.name) for field in dataclasses.fields(ReadOptions)})
 
 
 def validation_split(config: Config) -> str:

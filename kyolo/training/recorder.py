@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from kyolo.config import TrainConfig
 from kyolo.errors import InputError
 from kyolo.evaluation.coco import score
 from kyolo.evaluation.detect import Predictor
+from kyolo.files import write_text
 from kyolo.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from kyolo.training.run_folder import Run
 
@@ -154,13 +154,6 @@ class RunRecorder(keras.callbacks.Callback):
         tqdm.write(
             f"epoch {row['epoch']}/{self.settings.epochs}  {losses}{scores}  {row['seconds']:.1f} s", file=sys.stderr
         )
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    os.replace(part, path)
 
 
 def _metric_variables(detector) -> list:

@@ -12,6 +12,7 @@ import keras
 
 from kyolo.config import Config, ConfigError, ModelConfig, load_config, save_config
 from kyolo.errors import InputError
+from kyolo.files import write_text
 from kyolo.models.build import build_detector
 from kyolo.models.detector import Detector
 from kyolo.training.checkpoint import load_checkpoint
@@ -72,8 +73,7 @@ def create_run(path: str | os.PathLike, config: Config) -> Run:
     check_new(path)
     (path / "weights").mkdir(parents=True)
     save_config(config, path / "config.yaml")
-    environment = json.dumps(describe_environment(), indent=2) + "\n"
-    (path / "environment.json").write_text(environment, encoding="utf-8")
+    write_text(path / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
     return Run(path, config)
 
 

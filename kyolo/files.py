@@ -1,12 +1,37 @@
-"""Writing an export whole or not at all."""
+"""Writing files and folders whole or not at all."""
 
 import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from kyolo.errors import InputError
+
+
+@contextlib.contextmanager
+def replace_file(path: Path) -> Iterator[BinaryIO]:
+    """Opens a file that takes the place of `path` when the `with` block succeeds; its folder exists.
+
+    A reader sees the old file or the new one, also when the process is killed. One process at a time may write a path.
+    """
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with open(part, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes or replaces a text file."""
+    with replace_file(path) as file:
+        file.write(text.encode())
 
 
 @contextlib.contextmanager

@@ -1,0 +1,51 @@
+import pathlib
+
+from absl.testing import absltest
+
+from kyolo.errors import InputError
+from kyolo.files import new_output, replace_file, write_text
+from tests.test_case import TestCase
+
+
+class FilesTest(TestCase):
+    def test_replaced_whole(self):
+        path = self.folder / "a.txt"
+        write_text(path, "old")
+        write_text(path, "new")
+        self.assertEqual(path.read_text(), "new")
+        self.assertEqual(self.names(), ["a.txt"])
+
+    def test_a_write_that_dies_half_way_leaves_the_old_file(self):
+        path = self.folder / "a.txt"
+        write_text(path, "old")
+        with self.assertRaises(KeyboardInterrupt), replace_file(path) as file:
+            file.write(b"half")
+            raise KeyboardInterrupt
+        self.assertEqual(path.read_text(), "old")
+        self.assertEqual(self.names(), ["a.txt"])
+
+    def test_new_output_appears_when_it_is_whole(self):
+        path = self.folder / "deep" / "out"
+        with new_output(path) as temporary:
+            temporary.mkdir()
+            (temporary / "a").write_text("a")
+            self.assertFalse(path.exists())
+        self.assertEqual((path / "a").read_text(), "a")
+        self.assertEqual(self.names("deep"), ["out"])
+
+    def test_new_output_that_fails_leaves_nothing(self):
+        with self.assertRaises(ValueError), new_output(self.folder / "out") as temporary:
+            temporary.write_text("half")
+            raise ValueError
+        self.assertEmpty(self.names())
+
+    def test_new_output_that_exists_is_refused(self):
+        with self.assertRaisesRegex(InputError, "exists"), new_output(self.folder):
+            self.fail("entered")
+
+    def names(self, folder="."):
+        return [path.name for path in pathlib.Path(self.folder / folder).iterdir()]
+
+
+if __name__ == "__main__":
+    absltest.main()
