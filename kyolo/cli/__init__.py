@@ -1,4 +1,4 @@
-"""The command line: `kyolo train | evaluate | predict | export`."""
+"""The command line: `kyolo train | evaluate | predict | export | convert`."""
 
 from kyolo.cli.entry import main as main
 

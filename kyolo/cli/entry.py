@@ -15,7 +15,7 @@ from kyolo.cli.options import CheckFailed
 from kyolo.config import ConfigError
 from kyolo.errors import InputError
 
-COMMANDS = ("train", "evaluate", "predict", "export")  # Each is a module of this package.
+COMMANDS = ("train", "evaluate", "predict", "export", "convert")  # Each is a module of this package.
 OK, CHECK_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 

@@ -53,24 +53,29 @@ def with_picture_settings(config: Config) -> Config:
 
 
 def add_data_arguments(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add what names a data set and says how it is read."""
+    """Add --data and what says how that set is read."""
     parser.add_argument("--data", metavar="SET", help=f"folder of {what} (data.path)")
+    add_reading_arguments(parser)
+
+
+def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what says how a data set is read."""
     parser.add_argument(
         "--val-fraction", type=float, metavar="F", help="cut this share of train off as val, in a set that has none"
     )
     parser.add_argument("--allow-outside", action="store_true", help="read images outside the data set's folder too")
+    parser.add_argument("--strict", action="store_true", help="stop at a bad image or box instead of skipping it")
 
 
 def with_data(config: Config, arguments: argparse.Namespace) -> Config:
     """Return the config with what `add_data_arguments` has brought; the path absolute, as runs are opened anywhere."""
     changes: dict[str, typing.Any] = {}
-    path = arguments.data or config.data.path
+    path = getattr(arguments, "data", None) or config.data.path
     if path is not None:
         changes["path"] = os.path.abspath(path)
     if arguments.val_fraction is not None:
         changes["val_fraction"] = arguments.val_fraction
-    if arguments.allow_outside:
-        changes["allow_outside"] = True
+    changes |= {name: True for name in ("allow_outside", "strict") if getattr(arguments, name)}
     try:
         return dataclasses.replace(config, data=dataclasses.replace(config.data, **changes))
     except ConfigError as error:

@@ -1,7 +1,6 @@
 """Train a detector, or continue a run that was stopped."""
 
 import argparse
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +17,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="RUN", help="folder to write the run into; a new one unless --resume")
     add_data_arguments(parser, "the data set")
     add_set_argument(parser, "train.epochs=60")
-    parser.add_argument("--strict", action="store_true", help="stop at a bad image or box instead of skipping it")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--resume", action="store_true", help="continue the run in --output, with the config it has")
     mode.add_argument(
@@ -48,10 +46,7 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
 def _read_config(arguments: argparse.Namespace) -> Config:
     if arguments.config is None:
         raise InputError("--config is missing: expected a YAML file such as configs/yolov8_n.yaml, received nothing")
-    config = with_data(load_config(arguments.config, arguments.set), arguments)
-    if arguments.strict:
-        config = dataclasses.replace(config, data=dataclasses.replace(config.data, strict=True))
-    return config
+    return with_data(load_config(arguments.config, arguments.set), arguments)
 
 
 def _check_alone(arguments: argparse.Namespace) -> None:

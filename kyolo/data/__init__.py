@@ -1,5 +1,6 @@
 """Data sets: an index of images and boxes, and batches out of it."""
 
+from kyolo.data.convert import convert as convert
 from kyolo.data.images import ImageStore as ImageStore
 from kyolo.data.images import read_image as read_image
 from kyolo.data.index import DatasetIndex as DatasetIndex
@@ -19,6 +20,7 @@ __all__ = [
     "ImageRecord",
     "ImageStore",
     "ReadOptions",
+    "convert",
     "letterbox",
     "load_index",
     "make_dataset",

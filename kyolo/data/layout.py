@@ -13,6 +13,8 @@ SPLITS = {
     "test": ("test", "test2017", "testing"),
 }
 
+DECIMALS = 9  # Of pixels that a format does not hold as such: enough to undo its arithmetic exactly.
+
 
 @dataclass(frozen=True)
 class ReadOptions:

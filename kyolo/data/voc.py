@@ -9,7 +9,7 @@ from pathlib import Path
 from kyolo.data.builder import IndexBuilder
 from kyolo.data.images import find_image_files, read_image_size
 from kyolo.data.index import DatasetIndex
-from kyolo.data.layout import SPLITS, ReadOptions, read_lines, split_of
+from kyolo.data.layout import DECIMALS, SPLITS, ReadOptions, read_lines, split_of
 from kyolo.data.xml import Element, read_xml
 from kyolo.errors import InputError
 
@@ -112,7 +112,7 @@ def _add_object(builder: IndexBuilder, image_id: int, element: Element, labels: 
         builder.skip("box that is not four finite numbers", name)
         return
     difficult = (element.find_text("difficult") or "0") not in ("0", "false", "False")
-    bbox = [x1, y1, x2 - x1, y2 - y1]
+    bbox = [x1, y1, round(x2 - x1, DECIMALS), round(y2 - y1, DECIMALS)]
     builder.add_annotation(
         {"image_id": image_id, "category_id": labels[class_name] + 1, "bbox": bbox, "iscrowd": difficult}, name
     )

@@ -9,13 +9,12 @@ import yaml
 from kyolo.data.builder import IndexBuilder
 from kyolo.data.images import find_image_files, read_image_size
 from kyolo.data.index import DatasetIndex
-from kyolo.data.layout import SPLITS, ReadOptions, check_inside, read_lines
+from kyolo.data.layout import DECIMALS, SPLITS, ReadOptions, check_inside, read_lines
 from kyolo.errors import InputError
 
 LAYOUT = "YOLO: data.yaml with names, train and val; images in images/ folders, a .txt an image in labels/ beside them"
 MAX_YAML_BYTES = 256 * 1024
 TOLERANCE = 0.01  # Fractions that leave 0..1 by less are clipped: rounding and rotations make such.
-DECIMALS = 9  # Of pixels: enough to undo the division by the image's size exactly.
 
 
 @dataclass(frozen=True)

@@ -25,15 +25,15 @@ class EntryTest(TestCase):
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
         self.assertLess(time.monotonic() - start, 5)  # A third of a second; the rest is for a busy machine.
         self.assertEqual(done.stdout.splitlines()[-1], "set()")
-        for command in ("train", "evaluate", "predict", "export"):
+        for command in ("train", "evaluate", "predict", "export", "convert"):
             self.assertIn(command, done.stdout)
 
-    @parameterized.parameters("train", "evaluate", "predict", "export")
+    @parameterized.parameters("train", "evaluate", "predict", "export", "convert")
     def test_every_command_has_help(self, command):
         code, stdout, stderr = self.run_kyolo(command, "--help")
         self.assertEqual((code, stderr), (0, ""))
         self.assertIn("--json", stdout)
-        self.assertIn("--set", stdout)
+        self.assertIn("--debug", stdout)
 
     def test_version(self):
         self.assertEqual(self.run_kyolo("--version")[:2], (0, "kyolo 0.1.0\n"))
