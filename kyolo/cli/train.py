@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kyolo.cli.options import add_data_arguments, add_set_argument, import_tensorflow, with_data
-from kyolo.config import Config, config_to_dict, image_hw, load_config
+from kyolo.config import Config, config_to_dict, image_hw, load_config, to_yaml
 from kyolo.errors import InputError
 
 GIVEN_TO_A_NEW_RUN = ("config", "data", "val_fraction", "allow_outside", "set", "strict")
@@ -59,8 +59,6 @@ def _check_alone(arguments: argparse.Namespace) -> None:
 
 def _describe(config: Config) -> dict:
     """Print the resolved config, the trainable weights and GFLOP of its model; return them as a document."""
-    import yaml
-
     import_tensorflow()
     from kyolo.models import build_detector
     from kyolo.models.cost import count_gflop, count_weights
@@ -69,9 +67,7 @@ def _describe(config: Config) -> dict:
     detector = build_detector(config.model)
     height, width = image_hw(config.data.image_size)
     weights, gflop = count_weights(detector), count_gflop(detector, (height, width))
-    print(
-        yaml.safe_dump(config_to_dict(config), sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
-    )
+    print(to_yaml(config_to_dict(config)))
     print(f"trainable weights  {weights:,}")
     print(f"GFLOP              {gflop:.2f} (2 x multiply-adds, one image of {height} x {width} pixels)")
     return {"config": config_to_dict(config), "trainable_weights": weights, "gflop": gflop}

@@ -1,6 +1,7 @@
 """The configuration: frozen dataclasses, strict YAML files, dotted overrides and the errors that bad ones raise."""
 
 from kyolo.config.blocks import Block as Block
+from kyolo.config.dialect import to_yaml as to_yaml
 from kyolo.config.errors import ConfigError as ConfigError
 from kyolo.config.files import apply_overrides as apply_overrides
 from kyolo.config.files import config_to_dict as config_to_dict
@@ -50,4 +51,5 @@ __all__ = [
     "image_hw",
     "load_config",
     "save_config",
+    "to_yaml",
 ]

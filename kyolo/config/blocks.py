@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import math
 import operator
+import re
 import reprlib
 import types
 import typing
@@ -13,6 +14,8 @@ from collections.abc import Iterable, Mapping
 from kyolo.config.errors import ConfigError
 
 _TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "one line of text"}
+_COUNT = r"([0-9]{1,9}(?:\.[0-9]{1,9})?)"
+_DURATION = re.compile(rf"(?:{_COUNT} ?h)? ?(?:{_COUNT} ?m)? ?(?:{_COUNT} ?s)?")
 _NOT_IN_A_LINE = ("Cc", "Cs", "Zl", "Zp")  # Unicode: control characters, lone surrogates, line breaks.
 _LIMITS = {
     "minimum": (">=", operator.ge),
@@ -26,7 +29,7 @@ _shortened = reprlib.Repr()
 _shortened.maxstring = _shortened.maxother = _shortened.maxlong = 60
 
 
-def setting(
+def setting(  # noqa: PLR0913 (all that can be said of a setting, by name)
     default: typing.Any = dataclasses.MISSING,
     *,
     doc: str,
@@ -35,6 +38,8 @@ def setting(
     maximum: float | None = None,
     above: float | None = None,
     below: float | None = None,
+    path: tuple[str, ...] = (),
+    duration: bool = False,
 ) -> typing.Any:
     """Declare one setting of a `Block`.
 
@@ -46,9 +51,12 @@ def setting(
         maximum: largest number allowed.
         above: numbers must be larger than this.
         below: numbers must be smaller than this.
+        path: texts with one of these endings are paths; in a file they are relative to its folder. ("",): all texts.
+        duration: seconds, or a text such as "90s", "5m" or "1h30m".
     """
     limits = {"minimum": minimum, "maximum": maximum, "above": above, "below": below}
-    return dataclasses.field(default=default, metadata={"doc": doc, "choices": choices, **limits})
+    more = {"choices": choices, "path": path, "duration": duration}
+    return dataclasses.field(default=default, metadata={"doc": doc, **more, **limits})
 
 
 class Block:
@@ -133,11 +141,21 @@ def _convert_items(value: typing.Any, hint: typing.Any, rules: Mapping) -> tuple
 
 
 def _convert_scalar(value: typing.Any, kind: type, rules: Mapping) -> typing.Any:
+    if rules["duration"] and isinstance(value, str):
+        value = _seconds(value)
     if kind is float and type(value) is int and abs(value) < 1e300:
         value = float(value)
     if type(value) is kind and _is_allowed(value, rules):
         return value
     raise ConfigError("", f"expected {_expected(kind, rules, value)}, received {shorten(value)}{_hint(value, kind)}")
+
+
+def _seconds(text: str) -> float | str:
+    """Return the seconds of "1h30m" and the like, or the text if it is none."""
+    found = _DURATION.fullmatch(text)
+    if not found or not text:
+        return text
+    return sum(float(number) * unit for number, unit in zip(found.groups(default="0"), (3600, 60, 1), strict=True))
 
 
 def _is_allowed(value: typing.Any, rules: Mapping) -> bool:
@@ -151,6 +169,8 @@ def _is_allowed(value: typing.Any, rules: Mapping) -> bool:
 
 
 def _expected(kind: type, rules: Mapping, received: object) -> str:
+    if rules["duration"]:
+        return "seconds above 0, or a duration such as 90s, 5m or 1h30m"
     if rules["choices"] is not None:
         return _one_of(rules["choices"], received)
     limits = [f"{sign} {rules[name]}" for name, (sign, _) in _LIMITS.items() if rules[name] is not None]
@@ -166,14 +186,7 @@ def _one_of(names: Iterable[str], received: object) -> str:
 
 
 def _hint(value: object, kind: type) -> str:
-    """Return how to write what was probably meant: YAML's scalars surprise."""
-    if kind is float and isinstance(value, str) and len(value) < 30:
-        try:
-            mantissa, _, exponent = f"{float(value):e}".partition("e")
-        except ValueError:
-            return ""
-        digits = mantissa.rstrip("0")
-        return f" (text, as YAML reads it: write {digits}{'0' * digits.endswith('.')}e{int(exponent)})"
+    """Return how to write what was probably meant."""
     if kind is str and isinstance(value, bool | int | float):
         return " (put it in quotes)"
     return ""

@@ -6,14 +6,15 @@ import typing
 from collections.abc import Iterable
 from pathlib import Path
 
-import yaml
-
 from kyolo.config.blocks import Block, shorten
+from kyolo.config.dialect import parse_yaml, to_yaml
 from kyolo.config.errors import ConfigError
 from kyolo.config.schema import Config
 from kyolo.files import write_text
 
 _MAX_BYTES = 256 * 1024  # Far above any real file; the YAML parser needs seconds for more.
+
+_NO_PATH: tuple[str, ...] = ()
 
 
 def load_config(path: str | os.PathLike, overrides: Iterable[str] = ()) -> Config:
@@ -46,10 +47,7 @@ def config_to_dict(config: Block) -> dict[str, typing.Any]:
 
 def save_config(config: Config, path: str | os.PathLike) -> None:
     """Write all settings as YAML that `load_config` reads back equal; the file is whole or not there at all."""
-    text = yaml.safe_dump(
-        config_to_dict(config), sort_keys=False, allow_unicode=True, default_flow_style=None, width=110
-    )
-    write_text(Path(path), text)
+    write_text(Path(path), to_yaml(config_to_dict(config)))
 
 
 def _to_plain(value: typing.Any) -> typing.Any:
@@ -58,66 +56,35 @@ def _to_plain(value: typing.Any) -> typing.Any:
     return [_to_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """Plain YAML data only: no key twice, and neither tags nor aliases, which can make small files huge."""
-
-    def compose_node(self, parent: typing.Any, index: typing.Any) -> typing.Any:
-        event = self.peek_event()
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None) is not None:
-            raise yaml.MarkedYAMLError(
-                problem="aliases (*) and tags (!) are not allowed", problem_mark=event.start_mark
-            )
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: typing.Any, deep: bool = False) -> dict:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise yaml.MarkedYAMLError(problem="a key must be a name", problem_mark=key.start_mark)
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"key {shorten(key.value)} twice", problem_mark=key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-# Without dates and merge keys: they stay text, as everything else that is no number and neither true, false nor null.
-_StrictLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag.rsplit(":", 1)[1] in ("null", "bool", "int", "float")]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-
-
-def _parse_yaml(text: str) -> typing.Any:
-    """Return the plain data that a YAML text holds, or raise a `ConfigError` without a path."""
-    try:
-        return _StrictLoader(text).get_single_data()
-    except yaml.MarkedYAMLError as error:
-        place = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigError("", f"expected YAML, received a mistake{place}: {error.problem}") from None
-    except RecursionError:
-        raise ConfigError("", "expected a few levels of YAML, received hundreds inside each other") from None
-    except (yaml.YAMLError, ValueError, OverflowError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError("", f"expected YAML, received a mistake: {reason:.200}") from None
-
-
 def _load_mapping(path: Path, children: tuple[Path, ...]) -> dict:
     """Return a file's settings merged into those of its base; `children` are the files that led here."""
     if path.resolve() in children:
         raise ConfigError("base", f"expected a file that does not come back to itself, received {path}")
     try:
-        settings = _parse_yaml(_read_text(path))
+        settings = parse_yaml(_read_text(path))
         if not isinstance(settings, dict | None):
             raise ConfigError("", f"expected a mapping of settings, received {shorten(settings)}")
     except ConfigError as error:
         raise ConfigError(str(path), error.problem) from None
     settings = settings or {}
+    _anchor_paths(settings, Config, path.parent)
     base = settings.pop("base", None)
     if base is None:
         return settings
     if not isinstance(base, str) or not base:
         raise ConfigError("base", f"expected the name of one file, received {shorten(base)}")
     return _merge(_load_mapping(path.parent / base, (*children, path.resolve())), settings)
+
+
+def _anchor_paths(settings: dict, block: type[Block], folder: Path) -> None:
+    """Make the paths among a file's settings absolute, in place: they are relative to the folder of the file."""
+    hints = typing.get_type_hints(block)
+    for field in dataclasses.fields(block):  # type: ignore[arg-type]
+        value, hint = settings.get(field.name), hints[field.name]
+        if isinstance(value, dict) and isinstance(hint, type) and issubclass(hint, Block):
+            _anchor_paths(value, hint, folder)
+        elif isinstance(value, str) and value and value.endswith(field.metadata.get("path", _NO_PATH)):
+            settings[field.name] = os.path.abspath(folder / value)
 
 
 def _read_text(path: Path) -> str:
@@ -152,7 +119,7 @@ def _override(settings: dict, overrides: Iterable[str]) -> dict:
         if not equals or not all(names):
             raise ConfigError("", f"expected an override like train.epochs=60, received {shorten(override)}")
         try:
-            value = _parse_yaml(text)
+            value = parse_yaml(text)
             _set(settings, names, value)
         except ConfigError as error:
             raise ConfigError(path.strip(), error.problem) from None

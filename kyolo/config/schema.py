@@ -22,7 +22,7 @@ class BackboneConfig(Block):
         doc="Width and depth: n to x as published; p, ours, narrow for tests.",
     )
     weights: str | None = setting(
-        None, doc="KerasCV preset name or .weights.h5 file to start from. Default: from scratch."
+        None, path=(".h5",), doc="KerasCV preset name or .weights.h5 file to start from. Default: from scratch."
     )
 
 
@@ -108,7 +108,9 @@ class ModelConfig(Block):
     neck: NeckConfig = field(default_factory=NeckConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
     loss: LossConfig = field(default_factory=LossConfig)
-    weights: str | None = setting(None, doc="Run folder or .npz checkpoint whose weights are carried over by name.")
+    weights: str | None = setting(
+        None, path=("",), doc="Run folder or .npz checkpoint whose weights are carried over by name. Default: none."
+    )
 
     def check(self) -> None:
         start = LEVELS.index(self.levels[0]) if self.levels else 0
@@ -121,7 +123,7 @@ class ModelConfig(Block):
 class DataConfig(Block):
     """The images, and how they enter the network."""
 
-    path: str | None = setting(None, doc="Folder of the data set (--data on the command line).")
+    path: str | None = setting(None, path=("",), doc="Folder of the data set (--data on the command line).")
     format: str | None = setting(
         None,
         choices=("coco", "yolo", "voc"),
@@ -234,6 +236,12 @@ class TrainConfig(Block):
     ema: EMAConfig = field(default_factory=EMAConfig)
     early_stopping: int | None = setting(
         None, minimum=1, doc="Epochs without a better AP that end the run; null: never."
+    )
+    time_limit: float | None = setting(
+        None,
+        above=0,
+        duration=True,
+        doc="Time after which the epoch is the last, such as 90m; the schedule does not know of it. Default: none.",
     )
     checkpoint_every: int | None = setting(
         None, minimum=1, doc="Steps between checkpoints within an epoch; null: none."

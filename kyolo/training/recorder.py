@@ -97,7 +97,8 @@ class RunRecorder(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self._bar.close()
         row = {"epoch": epoch + 1, "learning_rate": float(self.detector.optimizer.learning_rate), **(logs or {})}
-        last = epoch + 1 == self.settings.epochs
+        last = epoch + 1 == self.settings.epochs or self._is_out_of_time()
+        self.state["stopped"] = last and epoch + 1 < self.settings.epochs
         if last or (epoch + 1) % self.settings.evaluate_every == 0:
             metrics = score(self.predictor, self.val)
             row |= {f"val_{name}": metrics[name] for name in ("ap", "ap50", "ap75")}
@@ -116,6 +117,11 @@ class RunRecorder(keras.callbacks.Callback):
         write_text(self.run.path / "metrics.json", json.dumps(metrics, indent=2) + "\n")
         return metrics
 
+    def _is_out_of_time(self) -> bool:
+        limit = self.settings.time_limit
+        gone = sum(row["seconds"] for row in self.state["history"]) + time.perf_counter() - self._started
+        return limit is not None and gone >= limit
+
     def _keep_if_best(self, metrics: dict, epoch: int) -> None:
         """Keeps the average where AP is the best so far; of equals, and where AP is undefined, the latest."""
         best = self.state["best"]
@@ -126,7 +132,7 @@ class RunRecorder(keras.callbacks.Callback):
             arrays = _arrays({group: self._groups()[group]})
             save_checkpoint(self.run.weights_path("best"), Checkpoint(arrays, self.state["best"]))
         elif self.settings.early_stopping is not None:
-            self.state["stopped"] = epoch - best["epoch"] >= self.settings.early_stopping
+            self.state["stopped"] |= epoch - best["epoch"] >= self.settings.early_stopping
 
     def _groups(self) -> dict[str, list]:
         """All variables of a run, as `(path, variable)`, by the names of the checkpoint's groups."""

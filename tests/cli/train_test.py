@@ -4,7 +4,9 @@ import json
 
 from absl.testing import absltest, parameterized
 
+from kyolo.config import Config, apply_overrides, config_to_dict
 from kyolo.data.shapes import write_shapes
+from kyolo.training.run_folder import create_run
 from tests.test_case import ROOT, TestCase
 
 CONFIG = ROOT / "configs" / "yolov8_n.yaml"
@@ -26,6 +28,16 @@ class TrainTest(TestCase):
         # 720 * 448 + 3 * 64,400 = 515,760 become 576 * 448 + 3 * 37,445 = 370,383 of the published 3,157,184.
         self.assertEqual(document["trainable_weights"], 3_157_184 - 515_760 + 370_383)
         self.assertEqual(sorted(self.folder.rglob("*")), before)
+
+    def test_takes_the_config_of_a_run(self):
+        write_shapes(self.folder / "shapes", train=2, val=1, image_size=64)
+        names = "data.class_names=[circle, square, triangle, star, ring]"
+        settings = ["model.backbone.size=p", "model.num_classes=5", names, f"data.path={self.folder / 'shapes'}"]
+        run = create_run(self.folder / "run", apply_overrides(Config(), settings))
+        code, stdout, stderr = self.run_kyolo("train", "--config", run.path / "config.yaml", "--dry-run", "--json")
+        self.assertEqual(code, 0, stderr)
+        config = json.loads(stdout)["config"] | {"train": None}  # There `auto` has become a precision.
+        self.assertEqual(config, config_to_dict(run.config) | {"train": None})
 
     def test_dry_run_without_data(self):
         arguments = ["train", "--config", CONFIG, "--set", "model.num_classes=80", "--dry-run"]

@@ -16,7 +16,7 @@ SPLITS = ("train", "val")
 
 class ConvertTest(TestCase):
     def write_odd(self):
-        """Decimals, a crowd, a box over the border, an image without objects, a class without boxes, a folder in a name."""
+        """Decimals, a crowd, a box over the border, an image and a class without boxes, a folder in a name."""
         images = [("b/1.png", 40, 20), ("a.png", 33, 21), ("none.png", 8, 8)]
         (self.folder / "odd/train/b").mkdir(parents=True)
         boxes = [

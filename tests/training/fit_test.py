@@ -134,6 +134,13 @@ class TrainTest(tf.test.TestCase):
         self.assertEqual((best["epoch"], best["ap"]), (2, 0.4))
 
     @pytest.mark.slow
+    def test_time_limit_ends_with_a_scored_epoch(self):
+        settings = ("train.evaluate_every=2", "train.time_limit=0.001")
+        state, best = self._train_with_scores([0.4], "time", *settings)
+        self.assertEqual([row["val_ap"] for row in state["history"]], [0.4])
+        self.assertEqual((state["stopped"], best["epoch"]), (True, 1))
+
+    @pytest.mark.slow
     def test_evaluation_every_other_epoch(self):
         state, best = self._train_with_scores([0.4, 0.3], "every", "train.evaluate_every=2")
         self.assertEqual([row.get("val_ap") for row in state["history"]], [None, 0.4, None, 0.3])
