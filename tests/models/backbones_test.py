@@ -1,9 +1,15 @@
+import os
+
 import keras
+import keras_cv
 import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
+from kyolo.config import ModelConfig
+from kyolo.errors import InputError
 from kyolo.layers import C2f, ConvBNAct
+from kyolo.models import build_detector
 from kyolo.models.backbones import yolov8_backbone
 
 # Channels of P2 to P5 and bottlenecks of each, as published: 64, 128, 256, 512, 1024 x width and 3, 6, 6, 3 x depth.
@@ -55,6 +61,25 @@ class BackbonesTest(tf.test.TestCase, parameterized.TestCase):
             self.assertEqual(set(found), set(expected))
             for level, x in expected.items():
                 self.assertAllClose(found[level], x, rtol=1e-5, atol=1e-5, msg=level)
+
+    def test_weights_of_a_file_bring_their_sppf(self):
+        """What KerasCV's backbone gives at its end, the detector gives behind its own SPPF."""
+        channels, depths = PUBLISHED["p"]
+        theirs = keras_cv.models.YOLOV8Backbone(
+            stackwise_channels=channels, stackwise_depth=depths, include_rescaling=True, input_shape=(None, None, 3)
+        )
+        random = np.random.default_rng(0)
+        for variable in theirs.variables:
+            if len(variable.shape) == 1:
+                variable.assign(random.uniform(0.5, 1.5, variable.shape))
+        path = os.path.join(self.get_temp_dir(), "theirs.weights.h5")
+        theirs.save_weights(path)
+        detector = build_detector(ModelConfig(num_classes=1, backbone={"size": "p", "weights": path}))
+        images = random.uniform(0, 255, (2, 64, 96, 3)).astype("float32")
+        found = detector.top.sppf(detector.backbone(images)["P5"])
+        self.assertAllClose(found, theirs(images), rtol=1e-5, atol=1e-5)
+        with self.assertRaisesRegex(InputError, "model.backbone.weights: cannot load"):
+            build_detector(ModelConfig(num_classes=1, backbone={"size": "n", "weights": path}))
 
     @parameterized.parameters(*PUBLISHED)
     def test_taps(self, size):
