@@ -69,6 +69,6 @@ def parse_yaml(text: str) -> typing.Any:
         raise ConfigError("", f"expected YAML, received a mistake: {reason:.200}") from None
 
 
-def to_yaml(data: dict[str, typing.Any]) -> str:
+def to_yaml(data: typing.Any) -> str:
     """Return plain data as YAML that `parse_yaml` reads back equal."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
