@@ -1,4 +1,4 @@
-# make quickstart | test | test-all | lint: each makes its own .venv when there is none.
+# make quickstart | install | test | test-all | lint: each makes its own .venv when there is none.
 
 PYTHON ?= $(firstword $(foreach python,python3.13 python3.12 python3.11 python3,$(shell \
     $(python) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $(python))))
@@ -6,10 +6,12 @@ INSTALLED := .venv/.installed
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -q --numprocesses auto --dist loadscope
 
-.PHONY: quickstart test test-all lint
+.PHONY: quickstart install test test-all lint
 
 quickstart: $(INSTALLED)
 	$(BIN)/python tools/quickstart.py
+
+install: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(PYTEST)

@@ -15,7 +15,7 @@ from kyolo import cli  # noqa: E402 (a clone that is not installed)
 from kyolo.cli.options import import_tensorflow  # noqa: E402
 from kyolo.config import config_to_dict, image_hw  # noqa: E402
 
-NUM_PICTURES = 12
+NUM_PICTURES, COLUMNS, ZOOM = 12, 6, 2
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -71,6 +71,7 @@ def _kyolo(*arguments: object) -> list[dict]:
 
 def _try_tflite(run: Path, tflite: Path, pictures: Path) -> dict:
     """Score the .tflite on the validation images, and draw what it finds in some of them."""
+    import numpy as np
     from PIL import Image
 
     from kyolo import data, evaluation, export, report, training
@@ -85,9 +86,14 @@ def _try_tflite(run: Path, tflite: Path, pictures: Path) -> dict:
 
     pictures.mkdir()
     paths = [record.path for record in val.index.records[:NUM_PICTURES]]
+    drawn = []
     for found in evaluation.predict_paths(detector, paths, image_size=image_size, class_names=names):
-        picture = report.draw_detections(data.read_image(found["image"]), found, names)
-        Image.fromarray(picture).save(pictures / Path(found["image"]).name, quality=95)
+        image = np.kron(data.read_image(found["image"]), np.ones((ZOOM, ZOOM, 1), np.uint8))
+        zoomed = {**found, "boxes": np.multiply(found["boxes"], ZOOM)}
+        drawn.append(report.draw_detections(image, zoomed, names))
+        Image.fromarray(drawn[-1]).save(pictures / Path(found["image"]).with_suffix(".png").name)
+    rows = [np.concatenate(drawn[start : start + COLUMNS], axis=1) for start in range(0, len(drawn), COLUMNS)]
+    Image.fromarray(np.concatenate(rows)).save(pictures / "all.png")
     return scores
 
 
