@@ -7,13 +7,12 @@ import operator
 import reprlib
 import types
 import typing
-import unicodedata
 from collections.abc import Iterable, Mapping
 
 from kyolo.config.errors import ConfigError
+from kyolo.errors import is_line
 
 _TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "one line of text"}
-_NOT_IN_A_LINE = ("Cc", "Cs", "Zl", "Zp")  # Unicode: control characters, lone surrogates, line breaks.
 _LIMITS = {
     "minimum": (">=", operator.ge),
     "above": (">", operator.gt),
@@ -144,7 +143,7 @@ def _is_allowed(value: typing.Any, rules: Mapping) -> bool:
     if isinstance(value, str):
         if rules["choices"] is not None:
             return value in rules["choices"]
-        return bool(value) and not any(unicodedata.category(character) in _NOT_IN_A_LINE for character in value)
+        return bool(value) and is_line(value)
     return math.isfinite(value) and all(
         rules[name] is None or compare(value, rules[name]) for name, (_, compare) in _LIMITS.items()
     )
