@@ -144,7 +144,8 @@ def _is_allowed(value: typing.Any, rules: Mapping) -> bool:
         if rules["choices"] is not None:
             return value in rules["choices"]
         return bool(value) and is_line(value)
-    return math.isfinite(value) and all(
+    is_number = abs(value) < 2**63 if isinstance(value, int) else math.isfinite(value)
+    return is_number and all(
         rules[name] is None or compare(value, rules[name]) for name, (_, compare) in _LIMITS.items()
     )
 
@@ -168,9 +169,12 @@ def _hint(value: object, kind: type) -> str:
     """Return how to write what was probably meant: YAML's scalars surprise."""
     if kind is float and isinstance(value, str) and len(value) < 30:
         try:
-            mantissa, _, exponent = f"{float(value):e}".partition("e")
+            number = float(value)
         except ValueError:
             return ""
+        if not math.isfinite(number):
+            return ""
+        mantissa, _, exponent = f"{number:e}".partition("e")
         digits = mantissa.rstrip("0")
         return f" (text, as YAML reads it: write {digits}{'0' * digits.endswith('.')}e{int(exponent)})"
     if kind is str and isinstance(value, bool | int | float):

@@ -13,8 +13,10 @@ import yaml
 from kyolo.config.blocks import Block, shorten
 from kyolo.config.errors import ConfigError
 from kyolo.config.schema import Config
+from kyolo.errors import is_line
 
 _MAX_BYTES = 256 * 1024  # Far above any real file; the YAML parser needs seconds for more.
+_MAX_BRACKETS = 50
 
 
 def load_config(path: str | os.PathLike, overrides: Iterable[str] = ()) -> Config:
@@ -74,6 +76,12 @@ def _to_plain(value: typing.Any) -> typing.Any:
 class _StrictLoader(yaml.SafeLoader):
     """Plain YAML data only: no key twice, and neither tags nor aliases, which can make small files huge."""
 
+    def fetch_flow_collection_start(self, TokenClass: typing.Any) -> None:
+        if self.flow_level >= _MAX_BRACKETS:  # The scanner takes a second for a thousand.
+            problem = f"more than {_MAX_BRACKETS} brackets inside each other"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=self.get_mark())
+        super().fetch_flow_collection_start(TokenClass)
+
     def compose_node(self, parent: typing.Any, index: typing.Any) -> typing.Any:
         event = self.peek_event()
         if isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None) is not None:
@@ -128,7 +136,7 @@ def _load_mapping(path: Path, children: tuple[Path, ...]) -> dict:
     base = settings.pop("base", None)
     if base is None:
         return settings
-    if not isinstance(base, str) or not base:
+    if not isinstance(base, str) or not base or not is_line(base):
         raise ConfigError("base", f"expected the name of one file, received {shorten(base)}")
     return _merge(_load_mapping(path.parent / base, (*children, path.resolve())), settings)
 
