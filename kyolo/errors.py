@@ -1,4 +1,8 @@
-"""The one error that bad input raises: files, folders, images, annotations."""
+"""The one error that bad input raises (files, folders, images, annotations), and what may stand on its one line."""
+
+import unicodedata
+
+_NOT_IN_A_LINE = ("Cc", "Cs", "Zl", "Zp")  # Unicode: control characters, lone surrogates, line breaks
 
 
 class InputError(ValueError):
@@ -6,3 +10,23 @@ class InputError(ValueError):
 
     The message says what is wrong, what was expected, what was received, and what to do.
     """
+
+
+def is_line(text: str) -> bool:
+    """Whether a text stands on one line and every stream takes it."""
+    return not any(unicodedata.category(character) in _NOT_IN_A_LINE for character in text)
+
+
+def to_line(text: str) -> str:
+    r"""A text from a file as one line that every stream takes: what no line can hold is written as Python escapes it.
+
+    Args:
+        text: any text.
+
+    Example:
+        >>> print(to_line("two\nlines"))
+        two\nlines
+    """
+    if is_line(text):
+        return text
+    return "".join(character if is_line(character) else repr(character)[1:-1] for character in text)

@@ -8,15 +8,14 @@ import re
 import reprlib
 import types
 import typing
-import unicodedata
 from collections.abc import Iterable, Mapping
 
 from kyolo.config.errors import ConfigError
+from kyolo.errors import is_line
 
 _TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "one line of text"}
 _COUNT = r"([0-9]{1,9}(?:\.[0-9]{1,9})?)"
 _DURATION = re.compile(rf"(?:{_COUNT} ?h)? ?(?:{_COUNT} ?m)? ?(?:{_COUNT} ?s)?")
-_NOT_IN_A_LINE = ("Cc", "Cs", "Zl", "Zp")  # Unicode: control characters, lone surrogates, line breaks.
 _LIMITS = {
     "minimum": (">=", operator.ge),
     "above": (">", operator.gt),
@@ -162,8 +161,9 @@ def _is_allowed(value: typing.Any, rules: Mapping) -> bool:
     if isinstance(value, str):
         if rules["choices"] is not None:
             return value in rules["choices"]
-        return bool(value) and not any(unicodedata.category(character) in _NOT_IN_A_LINE for character in value)
-    return math.isfinite(value) and all(
+        return bool(value) and is_line(value)
+    is_number = abs(value) < 2**63 if isinstance(value, int) else math.isfinite(value)
+    return is_number and all(
         rules[name] is None or compare(value, rules[name]) for name, (_, compare) in _LIMITS.items()
     )
 

@@ -19,10 +19,17 @@ _SCALARS = (
         list("-+.0123456789"),
     ),
 )
+_MAX_BRACKETS = 50
 
 
 class _StrictLoader(yaml.SafeLoader):
     """Plain YAML data only: no key twice, and neither tags nor aliases, which can make small files huge."""
+
+    def fetch_flow_collection_start(self, TokenClass: typing.Any) -> None:
+        if self.flow_level >= _MAX_BRACKETS:  # The scanner takes a second for a thousand.
+            problem = f"more than {_MAX_BRACKETS} brackets inside each other"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=self.get_mark())
+        super().fetch_flow_collection_start(TokenClass)
 
     def compose_node(self, parent: typing.Any, index: typing.Any) -> typing.Any:
         event = self.peek_event()

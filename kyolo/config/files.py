@@ -10,10 +10,10 @@ from kyolo.config.blocks import Block, shorten
 from kyolo.config.dialect import parse_yaml, to_yaml
 from kyolo.config.errors import ConfigError
 from kyolo.config.schema import Config
+from kyolo.errors import is_line
 from kyolo.files import write_text
 
 _MAX_BYTES = 256 * 1024  # Far above any real file; the YAML parser needs seconds for more.
-
 _NO_PATH: tuple[str, ...] = ()
 
 
@@ -71,7 +71,7 @@ def _load_mapping(path: Path, children: tuple[Path, ...]) -> dict:
     base = settings.pop("base", None)
     if base is None:
         return settings
-    if not isinstance(base, str) or not base:
+    if not isinstance(base, str) or not base or not is_line(base):
         raise ConfigError("base", f"expected the name of one file, received {shorten(base)}")
     return _merge(_load_mapping(path.parent / base, (*children, path.resolve())), settings)
 

@@ -1,5 +1,6 @@
 """From what a reader finds in a split to an index: what cannot be used is left out and named."""
 
+import struct
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,9 +9,11 @@ import numpy as np
 
 from kyolo.data.index import DatasetIndex, ImageRecord
 from kyolo.data.report import DataReport
+from kyolo.errors import to_line
 
 # Such boxes cannot be trained on; whether they count when a detector is scored is the format's choice.
 SCORABLE = ("box without area", "box outside the image", "box given twice")
+_FLOAT32 = struct.Struct("4f")
 
 
 class IndexBuilder:
@@ -48,7 +51,7 @@ class IndexBuilder:
 
     def skip(self, kind: str, name: str) -> None:
         """Names something that is left out."""
-        self._problems[kind].append(name)
+        self._problems[kind].append(to_line(name))
 
     def wants(self, file_name: str) -> bool:
         """Whether an image belongs to the part that is read."""
@@ -113,7 +116,8 @@ class IndexBuilder:
         box = annotation.get("bbox")
         if not isinstance(box, list) or len(box) != 4 or not all(_is_finite(number) for number in box):
             return "box that is not four finite numbers"
-        if box[2] <= 0 or box[3] <= 0:
+        x1, y1, x2, y2 = _corners(box)
+        if x1 >= x2 or y1 >= y2:
             return "box without area"
         x1, y1, x2, y2 = self._clipped(annotation)
         if x1 >= x2 or y1 >= y2:
@@ -126,11 +130,10 @@ class IndexBuilder:
 
     def _clipped(self, annotation: dict) -> tuple[float, ...]:
         """The box as xyxy inside its image."""
-        x, y, width, height = annotation["bbox"]
+        corners = _corners(annotation["bbox"])
         image = self._images[annotation["image_id"]]
-        (x1, x2) = (min(max(value, 0), image["width"]) for value in (x, x + width))
-        (y1, y2) = (min(max(value, 0), image["height"]) for value in (y, y + height))
-        return x1, y1, x2, y2
+        sides = (image["width"], image["height"]) * 2
+        return tuple(min(max(value, 0), side) for value, side in zip(corners, sides, strict=True))
 
     def _record(self, image: dict) -> ImageRecord:
         labels, boxes = zip(*self._boxes[image["id"]], strict=True) if self._boxes[image["id"]] else ((), ())
@@ -145,8 +148,19 @@ class IndexBuilder:
 
 
 def is_id(value: object) -> bool:
-    """Whether a value is a whole number."""
-    return isinstance(value, int) and not isinstance(value, bool)
+    """Whether a value is a whole number that JSON's readers agree on, and that int64 holds."""
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53
+
+
+def is_side(value: object) -> bool:
+    """Whether a value is a number of pixels that an image can be wide or high."""
+    return is_id(value) and 0 < value < 2**31
+
+
+def _corners(bbox: list) -> tuple[float, ...]:
+    """COCO's x, y, width, height as xyxy, rounded as in the index: a box may have an area in float64 only."""
+    x, y, width, height = bbox
+    return _FLOAT32.unpack(_FLOAT32.pack(x, y, x + width, y + height))
 
 
 def _is_key(value: object, mapping: dict[int, object]) -> bool:
@@ -167,8 +181,15 @@ def _complete(annotation: dict) -> dict:
 
 
 def _fill_ids(annotations: list[dict]) -> None:
-    """Gives annotations without an id the next free one; ids begin at 1, as pycocotools takes 0 for "no match"."""
-    free = max((annotation["id"] for annotation in annotations if is_id(annotation.get("id"))), default=0) + 1
+    """Gives annotations the next free id that have none, no whole number, or that of one before them.
+
+    New ids begin at 1, as pycocotools takes 0 for "no match".
+    """
+    taken, without = set(), []
     for annotation in annotations:
-        if "id" not in annotation:
-            annotation["id"], free = free, free + 1
+        if is_id(annotation.get("id")) and annotation["id"] not in taken:
+            taken.add(annotation["id"])
+        else:
+            without.append(annotation)
+    for annotation_id, annotation in enumerate(without, max(taken | {0}) + 1):
+        annotation["id"] = annotation_id

@@ -1,13 +1,15 @@
 """Reader of COCO json."""
 
 import json
+import os
+import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kyolo.data.builder import IndexBuilder, is_id
+from kyolo.data.builder import IndexBuilder, is_id, is_side
 from kyolo.data.index import DatasetIndex
-from kyolo.data.layout import SPLITS, ReadOptions, check_inside
+from kyolo.data.layout import SPLITS, ReadOptions, check_class_names, check_inside
 from kyolo.errors import InputError
 
 LAYOUT = (
@@ -45,8 +47,9 @@ def read_split(
     """Reads the annotations of a split; the image files are not opened.
 
     Category ids may be sparse: label i is the i-th smallest. `truth` holds the boxes as the file does, so that
-    pycocotools sees no difference: `area`, `iscrowd` and `id` are filled in where they are missing, outlines
-    (`segmentation`) are left out, and so are annotations without four numbers or of unknown images or categories.
+    pycocotools sees no difference: `area`, `iscrowd` and `id` are filled in where they are missing or no numbers,
+    of annotations with the same id the later ones get new ones, outlines (`segmentation`) are left out, and so are
+    annotations without four numbers or of unknown images or categories.
 
     Args:
         folder: the data set.
@@ -64,7 +67,7 @@ def read_split(
     for number, image in enumerate(content["images"]):
         if _is_image(image):
             path = files.images / image["file_name"]
-            if not path.is_file() and (folder / image["file_name"]).is_file():
+            if not os.path.isfile(path) and os.path.isfile(folder / image["file_name"]):
                 path = folder / image["file_name"]  # names that begin with the split's folder
             path = check_inside(folder, path, source=file, allow_outside=options.allow_outside)
             builder.add_image(path, image["file_name"], (image["height"], image["width"]), image["id"])
@@ -80,6 +83,8 @@ def _load_json(file: Path) -> dict:
     """Parses the json file, and checks that its three lists are there."""
     try:
         content = json.loads(file.read_bytes())
+    except OSError as error:
+        raise InputError(f"{file}: expected a json file, received {error.strerror.lower()}") from error
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise InputError(
@@ -106,14 +111,22 @@ def _read_categories(file: Path, content: dict) -> dict[int, str]:
     """Names by category id, the ids in ascending order."""
     names = {}
     for category in content["categories"]:
-        if not isinstance(category, dict) or not is_id(category.get("id")) or "name" not in category:
-            raise InputError(f"{file}: expected categories with an integer id and a name, received {category!r:.200}")
+        if not _is_category(category):
+            received = reprlib.repr(category)
+            raise InputError(f"{file}: expected categories with an integer id and a name, received {received}")
         if category["id"] in names:
             raise InputError(f"{file}: expected categories with different ids, received {category['id']} twice")
-        names[category["id"]] = str(category["name"])
+        names[category["id"]] = str(category["name"])  # numbers are names too
     if file.name == ROBOFLOW and _has_placeholder(content["categories"]):
         del names[0]
+    check_class_names(names.values(), source=file)
     return dict(sorted(names.items()))
+
+
+def _is_category(category: object) -> bool:
+    return (
+        isinstance(category, dict) and is_id(category.get("id")) and isinstance(category.get("name"), str | int | float)
+    )
 
 
 def _has_placeholder(categories: list[dict]) -> bool:
@@ -129,7 +142,7 @@ def _is_image(image: object) -> bool:
         isinstance(image, dict)
         and is_id(image.get("id"))
         and isinstance(image.get("file_name"), str)
-        and all(is_id(image.get(side)) and 0 < image[side] < 2**31 for side in ("height", "width"))
+        and all(is_side(image.get(side)) for side in ("height", "width"))
     )
 
 
@@ -137,6 +150,6 @@ def _name(annotation: object, number: int, images: dict[int, str]) -> str:
     """What an annotation is called in the report."""
     if not isinstance(annotation, dict):
         return f"annotations[{number}]"
-    title = f"annotation {annotation['id']!s:.20}" if "id" in annotation else f"annotations[{number}]"
+    title = f"annotation {annotation['id']}" if is_id(annotation.get("id")) else f"annotations[{number}]"
     image_id = annotation.get("image_id")
     return f"{title} of {images[image_id]}" if is_id(image_id) and image_id in images else title

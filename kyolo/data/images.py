@@ -3,27 +3,37 @@
 import contextlib
 import hashlib
 import os
+import struct
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 
 from kyolo.data.transforms import fit_image
 from kyolo.errors import InputError
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF")  # no other of Pillow's: some of them start programs
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif")
-TURNED = (5, 6, 7, 8)  # EXIF orientations that swap height and width
+TURNS = {  # what makes a picture of an EXIF orientation upright; from 5 on height and width are swapped
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:
     """Decodes a JPEG, PNG, BMP, WebP or GIF file (its first frame) in full, the way it is meant to be looked at.
 
-    An EXIF orientation is applied: boxes are given for the upright picture. Grey, palette and CMYK images become RGB,
-    transparency is dropped, and of 16 bits a pixel the upper 8 are taken. JPEG is decoded with the accurate inverse
-    cosine transform, as most programs do; TensorFlow's default, a faster one, is up to 19 of 255 away from it.
+    An EXIF orientation is applied: boxes are given for the upright picture. Damaged EXIF counts as none. Grey, palette
+    and CMYK images become RGB, transparency is dropped, and of 16 bits a pixel the upper 8 are taken. JPEG is decoded
+    with the accurate inverse cosine transform, as most programs do; TensorFlow's default, a faster one, is up to 19 of
+    255 away from it.
 
     Args:
         path: the file.
@@ -36,7 +46,9 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
             that are made to fill the memory.
     """
     with _opened(path) as image:
-        upright = ImageOps.exif_transpose(image)
+        image.load()  # Now, so that what is wrong with the pixels is not taken for damaged EXIF.
+        orientation = _orientation(image)
+        upright = image.transpose(TURNS[orientation]) if orientation in TURNS else image
         if upright.mode.startswith("I"):  # 16 bits grey; Pillow's conversion would clip instead of scale
             upright = Image.fromarray((np.asarray(upright).astype(np.uint32) >> 8).astype(np.uint8))
         return np.array(upright.convert("RGB"))
@@ -49,8 +61,16 @@ def read_image_size(path: str | os.PathLike) -> tuple[int, int]:
         InputError: the file cannot be read, or does not begin as an image.
     """
     with _opened(path) as image:
-        turned = image.getexif().get(ExifTags.Base.Orientation) in TURNED
+        turned = _orientation(image) in (5, 6, 7, 8)
         return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def _orientation(image: Image.Image) -> object:
+    """What EXIF says of it, if anything: 1 to 8 in sound files. Pictures are whole whose EXIF is damaged."""
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation)
+    except (OSError, SyntaxError, struct.error, AttributeError, LookupError, TypeError, ValueError):
+        return None
 
 
 @contextlib.contextmanager

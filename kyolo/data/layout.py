@@ -1,10 +1,13 @@
 """What all formats share: the names of splits, and the options of reading."""
 
 import os
+import reprlib
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kyolo.errors import InputError
+from kyolo.errors import InputError, is_line
 
 # The names that folders and files give to the splits, the customary ones first.
 SPLITS = {
@@ -64,6 +67,21 @@ def check_inside(folder: Path, path: Path, *, source: Path, allow_outside: bool)
             f"trust this data set, give --allow-outside"
         )
     return path
+
+
+def check_class_names(names: Iterable[str], *, source: Path) -> tuple[str, ...]:
+    """Returns the class names that a file of the data set gives.
+
+    Raises:
+        InputError: one is empty, does not stand on one line, or is there twice: no report could tell them apart.
+    """
+    names = tuple(names)
+    bad = next((name for name, count in Counter(names).items() if not name or not is_line(name) or count > 1), None)
+    if bad is not None:
+        raise InputError(
+            f"{source}: expected class names on one line each, none empty and none twice, received {reprlib.repr(bad)}"
+        )
+    return names
 
 
 def read_lines(file: Path) -> list[str]:

@@ -16,7 +16,7 @@ from kyolo.data.images import ImageStore, read_image
 from kyolo.data.index import DatasetIndex, ImageRecord
 from kyolo.data.layout import SPLITS, ReadOptions
 from kyolo.data.report import DataReport
-from kyolo.errors import InputError
+from kyolo.errors import InputError, to_line
 
 FORMATS = {"coco": coco, "yolo": yolo, "voc": voc}  # in the order in which they are looked for
 
@@ -86,7 +86,7 @@ def find_splits(folder: Path, options: ReadOptions) -> tuple[Callable[..., Datas
         splits = reader.find_splits(folder, options)
         if splits:
             return reader.read_split, splits
-    found = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
+    found = ", ".join(sorted(to_line(path.name) for path in folder.iterdir())[:8]) or "nothing"
     layouts = "; or ".join(reader.LAYOUT for reader in readers.values())
     raise InputError(f"No data set in {folder}: expected {layouts}; found {found}")
 
@@ -136,7 +136,7 @@ def _check_images(
 
 def _check_image(record: ImageRecord, store: ImageStore | None) -> tuple[str, str] | None:
     """The problem of an image file, (kind, name), or None. A good image goes into the store."""
-    name = os.path.basename(record.path)
+    name = to_line(os.path.basename(record.path))
     if not os.path.isfile(record.path):
         return "missing image", name
     try:

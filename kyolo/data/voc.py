@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kyolo.data.builder import IndexBuilder
+from kyolo.data.builder import IndexBuilder, is_side
 from kyolo.data.images import find_image_files, read_image_size
 from kyolo.data.index import DatasetIndex
-from kyolo.data.layout import DECIMALS, SPLITS, ReadOptions, read_lines, split_of
+from kyolo.data.layout import DECIMALS, SPLITS, ReadOptions, check_class_names, read_lines, split_of
 from kyolo.data.xml import Element, read_xml
-from kyolo.errors import InputError
+from kyolo.errors import InputError, is_line
 
 LAYOUT = (
     "Pascal VOC: an .xml an image, beside it or in a folder of its own, images in {train,val}/ or "
@@ -119,12 +119,12 @@ def _add_object(builder: IndexBuilder, image_id: int, element: Element, labels: 
 
 
 def _read_size(annotation: Element) -> tuple[int, int] | None:
-    """Height and width; None where they are not given (some tools write 0)."""
+    """Height and width; None where they are not given (some tools write 0) or of no image."""
     try:
         height, width = (int(annotation.find_text(f"size/{side}")) for side in ("height", "width"))
     except (TypeError, ValueError):
         return None
-    return (height, width) if height > 0 and width > 0 else None
+    return (height, width) if is_side(height) and is_side(width) else None
 
 
 def _reason(error: InputError, folder: Path) -> str:
@@ -134,7 +134,7 @@ def _reason(error: InputError, folder: Path) -> str:
 def _read_names(folder: Path) -> tuple[str, ...] | None:
     """The class names that a file lists, one a line."""
     file = next((folder / name for name in NAME_FILES if (folder / name).is_file()), None)
-    return None if file is None else tuple(filter(None, map(str.strip, read_lines(file))))
+    return None if file is None else check_class_names(filter(None, map(str.strip, read_lines(file))), source=file)
 
 
 def _collect_names(xmls: list[Path]) -> tuple[str, ...]:
@@ -144,7 +144,7 @@ def _collect_names(xmls: list[Path]) -> tuple[str, ...]:
             names.update(element.find_text("name") for element in read_xml(file).children if element.tag == "object")
         except InputError:
             continue  # It is named when its split is read.
-    return tuple(sorted(filter(None, names)))
+    return tuple(sorted(name for name in names if name and is_line(name)))
 
 
 def _pair(images: list[Path], xmls: list[Path]) -> tuple[dict[Path, Path | None], list[Path]]:

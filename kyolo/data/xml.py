@@ -6,11 +6,11 @@ from xml.parsers import expat
 
 from kyolo.errors import InputError
 
-MAX_BYTES = 16 * 1024 * 1024
+MAX_BYTES = 2 * 1024 * 1024
 MAX_DEPTH = 16
 
 
-@dataclass
+@dataclass(slots=True)
 class Element:
     """One element.
 
@@ -55,7 +55,7 @@ def read_xml(file: Path) -> Element:
         raise InputError(f"{file}: expected at most {MAX_BYTES // 2**20} MiB of XML, received more")
     parser, root = expat.ParserCreate(), Element("", 0)
     parser.buffer_text = True
-    path = [root]
+    path, texts = [root], [[]]  # from the root to the element that is open, and the pieces of text in each
 
     def start(tag: str, attributes: dict) -> None:  # noqa: ARG001 (expat's signature)
         if len(path) > MAX_DEPTH:
@@ -63,13 +63,13 @@ def read_xml(file: Path) -> Element:
         element = Element(tag, parser.CurrentLineNumber)
         path[-1].children.append(element)
         path.append(element)
+        texts.append([])
 
     def end(tag: str) -> None:  # noqa: ARG001
-        element = path.pop()
-        element.text = element.text.strip()
+        path.pop().text = "".join(texts.pop()).strip()
 
     def add_text(text: str) -> None:
-        path[-1].text += text
+        texts[-1].append(text)
 
     def refuse(*_: object) -> None:
         raise InputError(f"{file}:{parser.CurrentLineNumber}: expected XML without a document type, received one")

@@ -1,16 +1,18 @@
 """Reader of YOLO text labels: `data.yaml`, and a .txt file an image with a row a box."""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from kyolo.data.builder import IndexBuilder
 from kyolo.data.images import find_image_files, read_image_size
 from kyolo.data.index import DatasetIndex
-from kyolo.data.layout import DECIMALS, SPLITS, ReadOptions, check_inside, read_lines
-from kyolo.errors import InputError
+from kyolo.data.layout import DECIMALS, SPLITS, ReadOptions, check_class_names, check_inside, read_lines
+from kyolo.errors import InputError, to_line
 
 LAYOUT = "YOLO: data.yaml with names, train and val; images in images/ folders, a .txt an image in labels/ beside them"
 MAX_YAML_BYTES = 256 * 1024
@@ -69,16 +71,18 @@ def read_split(
     builder = IndexBuilder(files.class_names, wanted=wanted)
     images = {path: name for place in files.places for path, name in _list_images(folder, place, options)}
     labels = {path: _label_file(folder, path) for path in images}
-    if not any(label.is_file() for label in labels.values()):
+    if not any(os.path.isfile(label) for label in labels.values()):
         first = next(iter(labels.values()), "labels/*.txt")
-        raise InputError(f"{files.yaml}: expected labels such as {first}, found none beside {len(images)} images")
+        raise InputError(
+            f"{files.yaml}: expected labels such as {to_line(str(first))}, found none beside {len(images)} images"
+        )
     for path in sorted(images, key=images.__getitem__):
         if not builder.wants(images[path]):
             continue
         try:
             size = read_image_size(path)
         except InputError:
-            builder.skip("corrupt image" if path.is_file() else "missing image", images[path])
+            builder.skip("corrupt image" if os.path.isfile(path) else "missing image", images[path])
             continue
         _add_labelled(builder, path, images[path], size, labels[path], _shown(labels[path], folder))
     return builder.build()
@@ -89,7 +93,7 @@ def _add_labelled(
 ) -> None:
     """Adds an image and the rows of its label file."""
     try:
-        rows = read_lines(label_file) if label_file.exists() else []
+        rows = read_lines(label_file) if os.path.exists(label_file) else []
     except InputError:
         builder.skip("image whose labels are no text", shown)
         return
@@ -115,7 +119,7 @@ def _parse_row(row: str, size: tuple[int, int], num_classes: int) -> tuple[int, 
     is_box = len(numbers) == 4
     if not is_box and (len(numbers) < 6 or len(numbers) % 2):
         return "row that has neither 5 columns nor those of a polygon"
-    if label not in range(num_classes):
+    if not label.is_integer() or not 0 <= label < num_classes:  # NaN and infinity are no integers
         return "row of an unknown class"
     if not all(-TOLERANCE <= number <= 1 + TOLERANCE for number in numbers):  # NaN fails too
         return "row with numbers outside 0..1"
@@ -129,13 +133,22 @@ def _parse_row(row: str, size: tuple[int, int], num_classes: int) -> tuple[int, 
     return int(label), [round(side * scale, DECIMALS) for side, scale in zip(box, pixels, strict=True)]
 
 
+class _PlainLoader(yaml.BaseLoader):
+    """Every scalar as the text that stands there, and no aliases: with them a few lines can hold gigabytes."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.MarkedYAMLError(problem="aliases (*) are not allowed", problem_mark=self.peek_event().start_mark)
+        return super().compose_node(parent, index)
+
+
 def _load_yaml(file: Path) -> dict:
     """The file's mapping, every scalar as the text that stands there: `names: [yes, no]` are no booleans."""
     text = "\n".join(read_lines(file))
     if len(text) > MAX_YAML_BYTES:
         raise InputError(f"{file}: expected at most {MAX_YAML_BYTES // 1024} KiB of YAML, received more")
     try:
-        content = yaml.BaseLoader(text).get_single_data()
+        content = _PlainLoader(text).get_single_data()
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"{file}: expected YAML, received a mistake: {' '.join(str(error).split()):.200}") from error
     if not isinstance(content, dict):
@@ -156,7 +169,7 @@ def _read_names(file: Path, content: dict) -> tuple[str, ...]:
         raise InputError(f"{file}: expected the names of the classes, a list or a mapping, received {names!r:.80}")
     if count is not None and count != str(len(names)):
         raise InputError(f"{file}: expected nc: {len(names)}, as many as names, received {count!r:.80}")
-    return tuple(names)
+    return check_class_names(names, source=file)
 
 
 def _as_texts(entries: object, file: Path) -> list[str]:
@@ -174,9 +187,10 @@ def _locate(folder: Path, entry: str, file: Path, content: dict, options: ReadOp
     root = content.get("path")
     inner = Path(*(part for part in Path(entry).parts if part not in ("..", "/")))
     candidates = [folder / inner, *([folder / root / entry] if isinstance(root, str) else []), folder / entry]
-    there = [path for path in candidates if path.exists()]
+    there = [path for path in candidates if os.path.exists(path)]
     if not there:
-        raise InputError(f"{file}: expected {folder / inner}, as it names {entry!r:.200}, found nothing there")
+        expected = f"{str(folder / inner)!r:.300}"
+        raise InputError(f"{file}: expected {expected}, as it names {entry!r:.200}, found nothing there")
     return check_inside(folder, there[0], source=file, allow_outside=options.allow_outside)
 
 
@@ -186,7 +200,7 @@ def _list_images(folder: Path, place: Path, options: ReadOptions) -> Iterator[tu
         yield from ((path, path.relative_to(place).as_posix()) for path in find_image_files(place))
     else:
         for line in filter(None, map(str.strip, read_lines(place))):
-            path = next((path for path in (place.parent / line, folder / line) if path.exists()), folder / line)
+            path = next((path for path in (place.parent / line, folder / line) if os.path.exists(path)), folder / line)
             path = check_inside(folder, path, source=place, allow_outside=options.allow_outside)
             yield path, path.name
 
@@ -197,7 +211,7 @@ def _label_file(folder: Path, image: Path) -> Path:
     places = [number for number, part in enumerate(parts[:-1]) if part == "images"]
     if places and (places[-1] >= len(folder.parts) or not image.is_relative_to(folder)):
         parts[places[-1]] = "labels"
-    return Path(*parts).with_suffix(".txt")
+    return Path(*parts[:-1], f"{image.stem}.txt")  # with_suffix refuses "/", which a list may name
 
 
 def _shown(path: Path, folder: Path) -> str:

@@ -129,6 +129,36 @@ class CocoTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(first, {**annotation([1, 2, 3, 4]), "area": 12, "iscrowd": 0, "id": 6})
         self.assertEqual(second, {**annotation([1, 2, 5, 5]), "id": 5, "area": 7, "iscrowd": 0})
 
+    @parameterized.parameters((None,), ("7",), (1.0,), ([],), (float("nan"),), (2**63,), (4,), (True,))
+    def test_ids_that_are_no_numbers_or_used_are_replaced(self, annotation_id):
+        index = self.read(
+            [annotation([i, 2, 3, 4], id=i) for i in (4, 9)] + [annotation([1, 2, 5, 5], id=annotation_id)]
+        )
+        self.assertEqual([entry["id"] for entry in index.truth["annotations"]], [4, 9, 10])
+        self.assertLen(index.records[0].boxes, 3)
+
+    def test_box_that_float32_makes_flat(self):
+        # From 16 to 32 float32 has steps of 2^-19, some 2e-6.
+        index = self.read([annotation([30, 2, 5e-7, 5], id=1), annotation([30, 2, 4e-6, 5], id=2)])
+        self.assertEqual(dict(index.problems.problems), {"box without area": (f"{FILE}: annotation 1 of a.png",)})
+        ((x1, _, x2, _),) = index.records[0].boxes
+        self.assertLess(x1, x2)
+
+    @parameterized.parameters("x" * 300, "a\x00.png", "\ud800.png", "two\nlines.png", "")
+    def test_file_names_that_no_file_can_have(self, name):
+        content = write_set(self.folder, [])
+        content["images"].append({"id": 2, "file_name": name, "width": 1, "height": 1})
+        (self.folder / FILE).write_text(json.dumps(content))
+        (problem,) = load_index(self.folder, "train").problems.problems["missing image"]
+        self.assertLen(problem.splitlines(), 1)
+        problem.encode()
+
+    @parameterized.parameters((("a", "a"),), (("",),), (("a\nb",),), (("\ud800",),), ((None,),), (([[]],),))
+    def test_class_names_that_cannot_be_told_apart_or_printed(self, names):
+        write_set(self.folder, [], categories=[{"id": i, "name": name} for i, name in enumerate(names)])
+        with self.assertRaisesRegex(InputError, "instances_train.json: expected c[^\\n]*$"):
+            read_coco(self.folder)
+
     def test_pycocotools_sees_no_difference(self):
         # Crowds, boxes beyond the border, without area and outside, an own area: all of it counts there.
         rng = np.random.default_rng(0)

@@ -69,6 +69,14 @@ class ReadImageTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllEqual(read_image(self.folder / "a.png"), upright)
         self.assertEqual(read_image_size(self.folder / "a.png"), (4, 6))
 
+    @parameterized.parameters("jpg", "png", "webp")
+    def test_damaged_exif_is_no_damage_to_the_picture(self, suffix):
+        pixels = np.full((4, 6, 3), 77, np.uint8)
+        for exif in (b"Exif\x00\x00garbage", b"Exif\x00\x00MM\x00*\x00\x00"):
+            Image.fromarray(pixels).save(self.folder / f"a.{suffix}", exif=exif)
+            self.assertAllClose(read_image(self.folder / f"a.{suffix}"), pixels, atol=2)
+            self.assertEqual(read_image_size(self.folder / f"a.{suffix}"), (4, 6))
+
     def test_bomb_is_refused(self):
         """A PNG of some 50 bytes that says it is 60000 x 60000."""
         head = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)

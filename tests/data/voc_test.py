@@ -57,6 +57,22 @@ class VocTest(TestCase):
         self.assert_equal(index.records[0].labels, [1])
         self.assertEqual(dict(index.problems.problems), {"object of an unknown class": ("train/a.xml:4",)})
 
+    def test_names_of_a_file_are_there_once(self):
+        self.read(CELL)
+        (self.folder / "labels.txt").write_text("cell\nwall\ncell\n")
+        with self.assertRaisesRegex(InputError, "labels.txt: expected class names .* received 'cell'"):
+            load_index(self.folder, "train")
+
+    def test_name_of_two_lines_is_no_class(self):
+        index = self.read(CELL, ("two\nlines", 1, 2, 3, 4))
+        self.assertEqual(index.class_names, ("cell",))
+        self.assertEqual(dict(index.problems.problems), {"object of an unknown class": ("train/a.xml:4",)})
+
+    def test_size_of_no_image(self):
+        self.read(CELL)
+        index = self.rewrite("<width>40<", f"<width>{'9' * 4000}<")
+        self.assertEqual((index.records[0].height, index.records[0].width), (20, 40))
+
     def test_difficult_objects_are_neither_trained_on_nor_scored(self):
         self.read(CELL, ("cell", 5, 5, 9, 9))
         index = self.rewrite(

@@ -134,6 +134,12 @@ class YoloTest(tf.test.TestCase, parameterized.TestCase):
         ("- a", "expected a mapping"),
         ("names: [a", "expected YAML"),
         ("names: *x", "expected YAML"),
+        ("a: &a [x]\nnames: *a", "aliases"),
+        ("names: [a, a]", "none twice, received 'a'"),
+        ('names: ["two\\nlines"]', "on one line"),
+        ('names: ["\\ud800"]', "on one line"),
+        ("names: [a]\ntrain: " + "x" * 5000, "found nothing there"),
+        ('names: [a]\ntrain: "two\\nlines"', "found nothing there"),
         ("names: [a]\ntrain: {a: b}", "a path or a list of paths"),
         ("names: [a]\ntrain: nowhere/images", "found nothing there"),
         ("names: [a]\ntrain: [" * 2000, "expected"),
@@ -212,6 +218,16 @@ class YoloTest(tf.test.TestCase, parameterized.TestCase):
         self.write_yaml("train: list.txt\nnames: [a]\n")
         with self.assertRaisesRegex(InputError, "list.txt.*leads out"):
             load_index(self.folder, "train")
+
+    @parameterized.parameters("x" * 300, "a\x00.png", "\x1b[31m")
+    def test_listed_names_that_no_file_can_have(self, name):
+        self.read("0 0.5 0.5 0.5 0.5")
+        (self.folder / "list.txt").write_text(f"train/images/a.png\n{name}\n")
+        self.write_yaml("train: list.txt\nnames: [a]\n")
+        index = load_index(self.folder, "train")
+        self.assertLen(index.records, 1)
+        self.assertLen(index.problems.problems["missing image"], 1)
+        self.assertLen(index.problems.table().splitlines(), 5)
 
     def test_images_of_val_fraction_are_not_reported_twice(self):
         images = [(f"{i}.png", 4, 4) for i in range(40)]
