@@ -143,9 +143,13 @@ def predict_each(
         Each item, in order, with boxes, scores, labels and names as in `predict_paths`.
     """
 
+    @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])  # a tenth of the time it takes eagerly
+    def fit_to_network(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return letterbox(image, image_size, fit)
+
     def network_input(item: Item) -> tuple[tf.Tensor, tf.Tensor, tuple[int, int]]:
         image = read(item)
-        return *letterbox(image, image_size, fit), image.shape[:2]
+        return *fit_to_network(image), image.shape[:2]
 
     items = iter(items)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
