@@ -11,7 +11,7 @@ SIZE = (48, 64)  # height, width
 def pictures(count):
     """BGR pictures with a red square in the upper left corner, on a ground that grows lighter."""
     for i in range(count):
-        picture = np.full((*SIZE, 3), 40 + 3 * i, np.uint8)
+        picture = np.full((*SIZE, 3), 40 + 3 * i % 200, np.uint8)
         picture[:16, :16] = (0, 0, 255)
         yield picture
 

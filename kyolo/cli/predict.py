@@ -59,6 +59,7 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
     names = class_names(config)
     sources, total = _find(arguments)
     live = any(map(evaluation.is_camera, sources))
+    unit, drawn = ("frame", "videos") if evaluation.is_video(sources[0]) else ("image", "pictures")
     with contextlib.ExitStack() as stack:
         writer = None
         if arguments.output is not None:
@@ -69,7 +70,7 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
         stopped = stack.enter_context(_ctrl_c_as_event() if live else contextlib.nullcontext(threading.Event()))
         predictions = _predict(detector, sources, arguments.frames, _settings(config, live))
         stack.enter_context(contextlib.closing(predictions))
-        for frame, found in _with_bar(predictions, total, arguments):
+        for frame, found in _with_bar(predictions, total, unit, arguments.json):
             _print_line(found)
             if writer is not None:
                 writer.write(found, frame)
@@ -77,9 +78,7 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
             if stopped.is_set():
                 break
     if arguments.output is not None:
-        print(
-            f"{'videos' if evaluation.is_video(sources[0]) else 'pictures'} and predictions.jsonl: {arguments.output}"
-        )
+        print(f"{drawn} and predictions.jsonl: {arguments.output}")
     if stopped.is_set():
         raise KeyboardInterrupt
 
@@ -154,12 +153,15 @@ def _read_frames(sources: Sequence[str], limit: int | None) -> typing.Generator[
             )
 
 
-def _with_bar(predictions: Iterator, total: float, arguments: argparse.Namespace) -> Iterator:
-    """Show the progress on a terminal, unless JSON goes there too, whose lines it would break."""
+def _with_bar(predictions: Iterator, total: float, unit: str, json: bool) -> Iterator:
+    """Show the progress on a terminal, unless JSON goes to one too, whose lines it would break.
+
+    From the start, as the first line brings the bar up anyway: with a delay it would stay behind after short work.
+    """
     from tqdm import tqdm
 
-    disable = True if arguments.json and os.isatty(1) else None
-    return tqdm(predictions, "Predicting", total=total, unit="image", delay=2.0, leave=False, disable=disable)
+    disable = True if json and os.isatty(1) else None
+    return tqdm(predictions, "Predicting", total=total, unit=unit, leave=False, disable=disable)
 
 
 def _print_line(found: dict) -> None:

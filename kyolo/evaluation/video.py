@@ -28,7 +28,6 @@ def import_opencv() -> types.ModuleType:
     Raises:
         InputError: it is not installed.
     """
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # FFmpeg's AV_LOG_QUIET
     try:
         import cv2
@@ -37,6 +36,8 @@ def import_opencv() -> types.ModuleType:
             f'videos and cameras are read with OpenCV, expected it installed, received "{error}"; '
             'pip install "kyolo-tf[video]"'
         ) from error
+    if "OPENCV_LOG_LEVEL" not in os.environ:  # which OpenCV reads when it is imported, perhaps by others
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     return cv2
 
 
@@ -117,7 +118,7 @@ class Video:
         self._first = self._read()
         if self._first is None:
             self.close()
-            expected = "a camera that delivers" if camera else "a video file with frames that decode"
+            expected = "a camera that delivers frames" if camera else "a video file with frames that decode"
             raise InputError(
                 f"{source}: expected {expected}, received none; check the {'device' if camera else 'file'}"
             )

@@ -1,6 +1,7 @@
 """Videos and cameras: what is read, when it is shown, and that frames are predicted as images are."""
 
 import contextlib
+import os
 import struct
 import sys
 import tempfile
@@ -77,8 +78,17 @@ class VideoTest(VideoTestCase):
     def test_video_without_frames(self):
         self.assert_no_video(write_video(self.folder / "clip.mp4", num_frames=0))
 
-    def test_missing_file(self):
-        self.assert_no_video(self.folder / "clip.mp4")
+    def test_missing_file_and_nothing_of_opencv_on_stderr(self):
+        kept = os.dup(2)
+        with tempfile.TemporaryFile() as log:
+            os.dup2(log.fileno(), 2)
+            try:
+                self.assert_no_video(self.folder / "clip.mp4")
+            finally:
+                os.dup2(kept, 2)
+                os.close(kept)
+            log.seek(0)
+            self.assertEqual(log.read(), b"")
 
     def test_cut_off_before_its_index(self):
         path = write_video(self.folder / "clip.mp4")  # whose index comes last
