@@ -47,11 +47,11 @@ def new_output(path: str | os.PathLike) -> Iterator[Path]:
         The temporary path, nothing there yet.
 
     Raises:
-        InputError: `path` exists.
+        InputError: `path` exists, and is no empty folder.
     """
     path = Path(path)
-    if path.exists():
-        raise InputError(f"{path}: expected a path to write to, received one that exists; remove it or name another")
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise InputError(f"{path}: expected a path that is new, received one that exists; remove it or name another")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         temporary = Path(folder) / path.name

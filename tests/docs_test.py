@@ -21,6 +21,7 @@ from kyolo.config import load_config
 from kyolo.data import convert
 from kyolo.data.shapes import write_shapes
 from tests.test_case import ROOT
+from tests.videos import write_video
 
 PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if "```" in path.read_text()]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -50,6 +51,7 @@ def write_place(folder):
     (sets / "set_without_val/annotations/instances_val.json").unlink()
     (sets / "bccd").symlink_to("set")
     (sets / "images").symlink_to("set/val")
+    write_video(sets / "street.mp4")
     shutil.copytree(ROOT / "configs", folder / "configs")
     settings = ("train.epochs=1", "train.schedule.warmup_epochs=0", "data.image_size=64")
     train = ["train", "--config", folder / "configs/quickstart.yaml", "--data", sets / "set"]

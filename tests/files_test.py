@@ -39,7 +39,15 @@ class FilesTest(TestCase):
             raise ValueError
         self.assertEmpty(self.names())
 
+    def test_new_output_takes_the_place_of_an_empty_folder(self):
+        (self.folder / "out").mkdir()
+        with new_output(self.folder / "out") as temporary:
+            temporary.mkdir()
+            (temporary / "a").write_text("a")
+        self.assertEqual(self.names("out"), ["a"])
+
     def test_new_output_that_exists_is_refused(self):
+        write_text(self.folder / "a", "kept")
         with self.assertRaisesRegex(InputError, "exists"), new_output(self.folder):
             self.fail("entered")
 

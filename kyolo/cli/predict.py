@@ -1,14 +1,15 @@
-"""Detect objects in images."""
+"""Detect objects in images, videos, or what a camera sees."""
 
 import argparse
 import contextlib
-import json
+import math
 import os
-import shutil
-import tempfile
+import signal
+import sys
+import threading
+import typing
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from kyolo.cli.options import (
     add_run_arguments,
@@ -18,20 +19,36 @@ from kyolo.cli.options import (
     override_run,
     with_picture_settings,
 )
-from kyolo.config import config_to_dict, image_hw
+from kyolo.cli.prediction_folder import PredictionWriter, check_names
+from kyolo.config import Config, config_to_dict, image_hw
 from kyolo.errors import InputError
+from kyolo.files import new_output
+
+if typing.TYPE_CHECKING:
+    from kyolo.evaluation import Frame
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
     add_run_arguments(parser)
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="image, folder of images, or glob pattern in quotes")
-    parser.add_argument("--output", metavar="DIR", help="new folder for pictures with boxes and predictions.jsonl")
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help="image, folder of images, video (.mp4 .avi .mov .mkv .webm .m4v), glob pattern in quotes, or camera:0",
+    )
+    parser.add_argument(
+        "--output", metavar="DIR", help="new folder for the pictures or videos with boxes and predictions.jsonl"
+    )
+    parser.add_argument("--frames", type=int, metavar="N", help="stop each video or camera after N frames")
     add_set_argument(parser, "evaluation.confidence=0.5 (predict's own default is 0.25, of the best class of a point)")
 
 
 def run(arguments: argparse.Namespace) -> Iterator[dict]:
-    """Print a line an image and yield its detections; --output appears when all are there, or not at all."""
+    """Print a line an image or frame and yield its detections; --output appears when all are there, or not at all.
+
+    Ctrl-C ends a camera in order: what it has seen so far is all there is.
+    """
     import_tensorflow()
     from kyolo import evaluation, training
 
@@ -40,68 +57,134 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
         with_picture_settings(opened.config), arguments.set, ("data.image_size", "data.fit", "evaluation")
     )
     names = class_names(config)
-    images = evaluation.find_images(arguments.paths)
+    sources, total = _find(arguments)
+    live = any(map(evaluation.is_camera, sources))
+    unit, drawn = ("frame", "videos") if evaluation.is_video(sources[0]) else ("image", "pictures")
     with contextlib.ExitStack() as stack:
-        folder = None
+        writer = None
         if arguments.output is not None:
-            _check_names(images)
-            folder = stack.enter_context(_new_folder(Path(os.path.abspath(arguments.output))))
-        predictions = evaluation.predict_paths(
-            opened.load_detector(arguments.weights),
-            images,
-            image_size=image_hw(config.data.image_size),
-            fit=config.data.fit,
-            class_names=names,
-            **config_to_dict(config.evaluation),
-        )
-        for found in predictions:
-            counts = Counter(found["names"])
-            print(f"{found['image']}: {', '.join(f'{count} {name}' for name, count in counts.items()) or 'nothing'}")
-            if folder is not None:
-                _write(folder, found, names)
+            check_names(sources)
+            folder = stack.enter_context(new_output(os.path.abspath(arguments.output)))
+            writer = stack.enter_context(PredictionWriter(folder, names))
+        detector = opened.load_detector(arguments.weights)
+        stopped = stack.enter_context(_ctrl_c_as_event() if live else contextlib.nullcontext(threading.Event()))
+        predictions = _predict(detector, sources, arguments.frames, _settings(config, live))
+        stack.enter_context(contextlib.closing(predictions))
+        for frame, found in _with_bar(predictions, total, unit, arguments.json):
+            _print_line(found)
+            if writer is not None:
+                writer.write(found, frame)
             yield found
+            if stopped.is_set():
+                break
     if arguments.output is not None:
-        print(f"pictures and predictions.jsonl: {arguments.output}")
+        print(f"{drawn} and predictions.jsonl: {arguments.output}")
+    if stopped.is_set():
+        raise KeyboardInterrupt
+
+
+def _find(arguments: argparse.Namespace) -> tuple[list[str], float]:
+    """Return images, or videos and cameras, and how many images or frames that are: inf where nothing says."""
+    from kyolo import evaluation
+
+    videos = [path for path in arguments.paths if evaluation.is_video(path)]
+    if arguments.frames is not None and (arguments.frames < 1 or not videos):
+        raise InputError(
+            f"--frames: expected 1 or more, of videos or cameras, received {arguments.frames}"
+            f"{'' if videos else ' and images'}"
+        )
+    if not videos:
+        images = evaluation.find_images(arguments.paths)
+        return images, len(images)
+    if len(videos) < len(arguments.paths):
+        image = next(path for path in arguments.paths if path not in videos)
+        raise InputError(f"expected images or videos, received both ({image}, {videos[0]}); predict them one by one")
+    videos = evaluation.find_videos(videos)
+    return videos, sum(_num_frames(video, arguments.frames or math.inf) for video in videos)
+
+
+def _num_frames(source: str, limit: float) -> float:
+    """Open a video, so that a bad one is told before the work begins, and return how many frames will be read."""
+    from kyolo import evaluation
+
+    if evaluation.is_camera(source):
+        return limit
+    with evaluation.Video(source) as video:
+        return min(limit, video.num_frames or math.inf)
+
+
+def _settings(config: Config, live: bool) -> dict[str, typing.Any]:
+    settings = {
+        "image_size": image_hw(config.data.image_size),
+        "fit": config.data.fit,
+        "class_names": config.data.class_names,
+        **config_to_dict(config.evaluation),
+    }
+    return settings | {"batch_size": 1} if live else settings  # A camera's frame does not wait for the next.
+
+
+def _predict(
+    detector: typing.Any, sources: Sequence[str], limit: int | None, settings: dict[str, typing.Any]
+) -> typing.Generator[tuple["Frame | None", dict], None, None]:
+    """Yield what is found in each image or frame, and the frame."""
+    from kyolo import evaluation
+
+    if evaluation.is_video(sources[0]):
+        with contextlib.closing(_read_frames(sources, limit)) as frames:
+            yield from evaluation.predict_frames(detector, frames, **settings)
+    else:
+        for found in evaluation.predict_paths(detector, sources, **settings):
+            yield None, found
+
+
+def _read_frames(sources: Sequence[str], limit: int | None) -> typing.Generator["Frame", None, None]:
+    """Yield the frames of one video after the other, and say where a video ends before its time."""
+    from tqdm import tqdm
+
+    from kyolo import evaluation
+
+    for source in sources:
+        with evaluation.Video(source) as video:
+            yield from video.frames(limit)
+        if video.missing_seconds >= 1:
+            tqdm.write(
+                f"{source}: ends {video.missing_seconds:.1f} s before its header says: trimmed, cut off or damaged",
+                file=sys.stderr,
+            )
+
+
+def _with_bar(predictions: Iterator, total: float, unit: str, json: bool) -> Iterator:
+    """Show the progress on a terminal, unless JSON goes to one too, whose lines it would break.
+
+    From the start, as the first line brings the bar up anyway: with a delay it would stay behind after short work.
+    """
+    from tqdm import tqdm
+
+    disable = True if json and os.isatty(1) else None
+    return tqdm(predictions, "Predicting", total=total, unit=unit, leave=False, disable=disable)
+
+
+def _print_line(found: dict) -> None:
+    from tqdm import tqdm
+
+    place = found["image"]
+    if "frame" in found:
+        place += f" {found['seconds']:.2f} s"
+    counts = Counter(found["names"])
+    tqdm.write(f"{place}: {', '.join(f'{count} {name}' for name, count in counts.items()) or 'nothing'}")
 
 
 @contextlib.contextmanager
-def _new_folder(path: Path) -> Iterator[Path]:
-    """Yield a folder that becomes `path` if all goes well, and is removed if not."""
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise InputError(
-            f"{path}: expected a folder that is new or empty, received one in use; choose another --output"
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+def _ctrl_c_as_event() -> Iterator[threading.Event]:
+    """Yield an event that Ctrl-C sets, instead of interrupting just anywhere; a second one interrupts as ever."""
+    pressed = threading.Event()
+
+    def set_event(*_: object) -> None:
+        pressed.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, set_event)
     try:
-        yield temporary
-        temporary.chmod(0o755)  # mkdtemp's folders are the owner's alone.
-        temporary.replace(path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-
-
-def _check_names(images: Sequence[str]) -> None:
-    """Pictures lie side by side in one folder, so that two images cannot share a name."""
-    [(name, count)] = Counter(map(_picture_name, images)).most_common(1)
-    if count > 1:
-        raise InputError(f"expected images of different names for --output, received {count} that give {name}")
-
-
-def _picture_name(image: str) -> str:
-    path = Path(image)
-    return path.name if path.suffix.lower() in (".jpg", ".jpeg", ".png") else f"{path.stem}.png"
-
-
-def _write(folder: Path, found: dict, names: Sequence[str]) -> None:
-    """Save the picture of one image, and add its line to predictions.jsonl."""
-    from PIL import Image
-
-    from kyolo.data import read_image
-    from kyolo.report import draw_detections
-
-    picture = draw_detections(read_image(found["image"]), found, names)
-    Image.fromarray(picture).save(folder / _picture_name(found["image"]), quality=95)
-    with (folder / "predictions.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(found) + "\n")
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)

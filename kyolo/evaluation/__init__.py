@@ -8,14 +8,26 @@ from kyolo.evaluation.detect import NMSSettings as NMSSettings
 from kyolo.evaluation.detect import Predictor as Predictor
 from kyolo.evaluation.predict import find_images as find_images
 from kyolo.evaluation.predict import predict_paths as predict_paths
+from kyolo.evaluation.video import Frame as Frame
+from kyolo.evaluation.video import Video as Video
+from kyolo.evaluation.video import find_videos as find_videos
+from kyolo.evaluation.video import is_camera as is_camera
+from kyolo.evaluation.video import is_video as is_video
+from kyolo.evaluation.video import predict_frames as predict_frames
 
 __all__ = [
     "CocoAP",
+    "Frame",
     "NMSSettings",
     "Predictor",
+    "Video",
     "coco_metrics",
     "coco_results",
     "evaluate",
     "find_images",
+    "find_videos",
+    "is_camera",
+    "is_video",
+    "predict_frames",
     "predict_paths",
 ]

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from faster_coco_eval import COCO, COCOeval_faster
+from tqdm import tqdm
 
 from kyolo.evaluation.detect import NMSSettings, Predictor
 
@@ -106,6 +107,8 @@ def evaluate(
 def score(predictor: Predictor, dataset: tf.data.Dataset) -> dict[str, Any]:
     """`evaluate` with a predictor that is kept: what scores more than once traces the detector's graph only once.
 
+    On a terminal, a bar on stderr shows the progress of what takes more than 2 s.
+
     Args:
         predictor: the detector and its settings.
         dataset: as for `evaluate`.
@@ -121,8 +124,12 @@ def score(predictor: Predictor, dataset: tf.data.Dataset) -> dict[str, Any]:
             yield images, targets["letterbox"], targets["size"]
 
     results: list[dict] = []
-    with predictor.detector.ema_weights():
+    bar = tqdm(
+        desc="Evaluating", total=len(dataset.index.truth["images"]), unit="image", delay=2.0, leave=False, disable=None
+    )
+    with predictor.detector.ema_weights(), bar:
         for i, detections in enumerate(predictor.predict(network_inputs())):
+            bar.update()
             results += coco_results(image_ids[i], **detections, category_ids=dataset.index.category_ids)
     return {**coco_metrics(dataset.index.truth, results), "protocol": _protocol(predictor)}
 

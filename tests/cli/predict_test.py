@@ -1,21 +1,39 @@
-"""`kyolo predict`: documents, pictures, and what bad input leaves behind."""
+"""`kyolo predict`: documents, pictures, videos, and what bad input leaves behind."""
 
+import itertools
 import json
+import os
+import signal
+import sys
+from unittest import mock
 
+import cv2
 import numpy as np
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 from PIL import Image
 
 from kyolo.data.shapes import CLASS_NAMES
+from kyolo.evaluation import Video
 from tests.cli.run_case import RunTestCase
+from tests.videos import SIZE, FakeCamera, write_video
 
 
-class PredictTest(RunTestCase):
+class PredictTestCase(RunTestCase):
     weak = ("--set", "evaluation.confidence=1.0e-6", "--set", "evaluation.max_detections=3")
 
     def predict(self, *arguments):
         return self.run_kyolo("predict", "--run", self.folder / "run", *arguments)
 
+    def assert_bad_paths(self, arguments, *parts):
+        """Bad input leaves nothing but what was there."""
+        before = sorted(self.folder.iterdir())
+        self.assert_bad_input(
+            ["predict", "--run", self.folder / "run", *arguments, "--output", self.folder / "out"], *parts
+        )
+        self.assertEqual(sorted(self.folder.iterdir()), before)
+
+
+class PredictImagesTest(PredictTestCase):
     def test_json_lines_pictures_and_file(self):
         output = self.folder / "out" / "pictures"
         code, stdout, stderr = self.predict(self.shapes / "val", "--output", output, "--json", *self.weak)
@@ -51,7 +69,7 @@ class PredictTest(RunTestCase):
         output.mkdir()
         (output / "mine.txt").write_text("mine")
         self.assert_bad_input(
-            ["predict", "--run", self.folder / "run", self.shapes / "val", "--output", output], output, "new or empty"
+            ["predict", "--run", self.folder / "run", self.shapes / "val", "--output", output], output, "expected a path that is new"
         )
         self.assertEqual([path.name for path in output.iterdir()], ["mine.txt"])
 
@@ -73,6 +91,134 @@ class PredictTest(RunTestCase):
         self.assert_bad_input(
             ["predict", "--run", self.folder / "run", self.shapes / "val", "--set", "train.epochs=3"], "train.epochs"
         )
+
+    def test_frames_are_of_videos(self):
+        self.assert_bad_paths([self.shapes / "val", "--frames", "3"], "--frames", "images")
+
+
+class PredictVideosTest(PredictTestCase):
+    def read(self, path):
+        with Video(str(path)) as video:
+            return video.frame_rate, [frame.image for frame in video.frames()]
+
+    def test_json_lines_video_and_file(self):
+        video = write_video(self.folder / "street.mov", num_frames=5, frame_rate=8)
+        output = self.folder / "out"
+        code, stdout, stderr = self.predict(video, "--output", output, "--json", *self.weak)
+        self.assertEqual(code, 0, stderr)
+        documents = [json.loads(line) for line in stdout.splitlines()]
+        self.assertEqual([document["frame"] for document in documents], list(range(5)))
+        np.testing.assert_allclose([document["seconds"] for document in documents], np.arange(5) / 8)
+        for document in documents:
+            self.assertEqual(list(document), ["image", "frame", "seconds", "boxes", "scores", "labels", "names"])
+            self.assertEqual(document["image"], str(video))
+            self.assertBetween(len(document["boxes"]), 1, 3)
+        self.assertEqual((output / "predictions.jsonl").read_text(), stdout)
+        self.assertCountEqual([path.name for path in output.iterdir()], ["street.mp4", "predictions.jsonl"])
+        frame_rate, images = self.read(output / "street.mp4")
+        self.assertAlmostEqual(frame_rate, 8)
+        self.assertEqual([image.shape for image in images], 5 * [(*SIZE, 3)])
+
+    def test_red_stays_red(self):
+        video = write_video(self.folder / "street.mp4", num_frames=2)
+        self.assertEqual(self.predict(video, "--output", self.folder / "out")[0], 0)  # Nothing is drawn in.
+        _, images = self.read(self.folder / "out" / "street.mp4")
+        np.testing.assert_allclose(images[0][4:12, 4:12].mean((0, 1)), [255, 0, 0], atol=12)
+
+    def test_several_videos_of_several_sizes(self):
+        a = write_video(self.folder / "a.mp4", num_frames=3)
+        b = self.folder / "b.avi"
+        writer = cv2.VideoWriter(str(b), cv2.VideoWriter.fourcc(*"MJPG"), 25, (80, 60))
+        for _ in range(4):
+            writer.write(np.zeros((60, 80, 3), np.uint8))
+        writer.release()
+        code, stdout, stderr = self.predict(a, b, "--output", self.folder / "out", "--frames", "2")
+        self.assertEqual(code, 0, stderr)
+        lines = [f"{a} 0.00 s: nothing", f"{a} 0.10 s: nothing", f"{b} 0.00 s: nothing", f"{b} 0.04 s: nothing"]
+        self.assertEqual(stdout.splitlines(), [*lines, f"videos and predictions.jsonl: {self.folder / 'out'}"])
+        for name, shape in (("a", (48, 64, 3)), ("b", (60, 80, 3))):
+            images = self.read(self.folder / "out" / f"{name}.mp4")[1]
+            self.assertEqual([image.shape for image in images], 2 * [shape])
+
+    def test_no_video(self):
+        video = self.folder / "street.mp4"
+        video.write_text("no video")
+        self.assert_bad_paths([write_video(self.folder / "good.mp4"), video], video, "expected a video")
+
+    def test_video_that_is_cut_off_is_told(self):
+        video = write_video(self.folder / "street.mkv", num_frames=40, frame_rate=10)
+        video.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
+        code, stdout, stderr = self.predict(video)
+        self.assertEqual(code, 0)
+        self.assertBetween(len(stdout.splitlines()), 5, 35)
+        self.assertRegex(stderr, r"^[^\n]*street.mkv: ends \d\.\d s before its header says[^\n]*\n$")
+
+    def test_failure_in_the_middle_leaves_nothing_behind(self):
+        video = write_video(self.folder / "street.mp4")
+        with mock.patch.object(Video, "_position", side_effect=[0.0, 0.1, OSError("disk failure")]):
+            code, stdout, stderr = self.predict(
+                video, "--output", self.folder / "out", "--set", "evaluation.batch_size=1"
+            )
+        self.assertEqual((code, stderr), (2, "kyolo: error: disk failure\n"))
+        self.assertLen(stdout.splitlines(), 2)  # printed as they came
+        self.assertEqual(sorted(path.name for path in self.folder.iterdir()), ["run", "shapes", "street.mp4"])
+
+    def test_images_and_videos_are_refused(self):
+        video = write_video(self.folder / "street.mp4")
+        self.assert_bad_paths([self.shapes / "val", video], "images or videos", self.shapes / "val", video)
+
+    def test_two_videos_of_one_name_are_refused(self):
+        videos = [write_video(self.folder / "street.mp4"), write_video(self.folder / "street.mov")]
+        self.assert_bad_paths(videos, "different names", "street.mp4")
+
+    def test_without_opencv(self):
+        with mock.patch.dict(sys.modules, {"cv2": None}):
+            self.assert_bad_paths(["camera:0"], 'pip install "kyolo-tf[video]"')
+            self.assertEqual(self.predict(self.shapes / "val")[0], 0)
+
+    @parameterized.parameters("0", "-1")
+    def test_frames_out_of_range(self, frames):
+        self.assert_bad_paths(["camera:0", "--frames", frames], "--frames", "1 or more", frames)
+
+
+class PredictCameraTest(PredictTestCase):
+    def test_number_of_frames_at_the_speed_of_life(self):
+        # The camera says 10 frames a second, but gives one each 0.25 s: at 0, 0.25, 0.5 and 0.75 s, which are the
+        # frames 0, 2, 5 and 7 of the video that is written, 8 in all.
+        camera = FakeCamera(num_frames=100, frame_rate=10.0)
+        clock = mock.patch(
+            "kyolo.evaluation.video.time.monotonic", side_effect=itertools.chain([5], itertools.count(5, 0.25))
+        )
+        with camera.patch(), clock:
+            code, stdout, stderr = self.predict("camera:0", "--frames", "4", "--output", self.folder / "out", "--json")
+        self.assertEqual(code, 0, stderr)
+        documents = [json.loads(line) for line in stdout.splitlines()]
+        self.assertEqual([document["image"] for document in documents], 4 * ["camera:0"])
+        self.assertEqual([document["seconds"] for document in documents], [0.0, 0.25, 0.5, 0.75])
+        with Video(str(self.folder / "out" / "camera_0.mp4")) as video:
+            self.assertEqual((video.frame_rate, len(list(video.frames()))), (10.0, 8))
+        self.assertTrue(camera.released)
+
+    def test_ctrl_c_keeps_what_was_recorded(self):
+        def press(number):
+            if number == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        camera = FakeCamera(num_frames=100, before_frame=press)
+        handler = signal.getsignal(signal.SIGINT)
+        with camera.patch():
+            code, stdout, stderr = self.predict("camera:0", "--output", self.folder / "out")
+        self.assertEqual((code, stderr), (130, "kyolo: interrupted\n"))
+        self.assertLen(stdout.splitlines(), 3 + 1)
+        self.assertLen((self.folder / "out" / "predictions.jsonl").read_text().splitlines(), 3)
+        with Video(str(self.folder / "out" / "camera_0.mp4")) as video:
+            self.assertNotEmpty(list(video.frames()))
+        self.assertTrue(camera.released)
+        self.assertIs(signal.getsignal(signal.SIGINT), handler)
+
+    def test_no_camera(self):
+        with FakeCamera(num_frames=0).patch():
+            self.assert_bad_paths(["camera:3"], "camera:3", "expected a camera")
 
 
 if __name__ == "__main__":
