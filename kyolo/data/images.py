@@ -88,9 +88,8 @@ def _opened(path: str | os.PathLike) -> Iterator[Image.Image]:
             reason = error.strerror.lower()
             raise InputError(f"{path}: expected an image file, received {reason}; check the path") from error
         raise _no_image(path, error) from error
-    except (
-        Exception
-    ) as error:  # Decoders raise what they meet in broken data: ValueError, SyntaxError, struct.error ...
+    except Exception as error:
+        # Decoders raise what they meet in broken data: ValueError, SyntaxError, struct.error ...
         raise _no_image(path, error) from error
 
 

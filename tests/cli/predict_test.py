@@ -69,7 +69,9 @@ class PredictImagesTest(PredictTestCase):
         output.mkdir()
         (output / "mine.txt").write_text("mine")
         self.assert_bad_input(
-            ["predict", "--run", self.folder / "run", self.shapes / "val", "--output", output], output, "expected a path that is new"
+            ["predict", "--run", self.folder / "run", self.shapes / "val", "--output", output],
+            output,
+            "expected a path that is new",
         )
         self.assertEqual([path.name for path in output.iterdir()], ["mine.txt"])
 
