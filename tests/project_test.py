@@ -56,7 +56,7 @@ class ProjectTest(parameterized.TestCase):
         tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
         if tracked.returncode:
             self.skipTest("needs the git repository")
-        wrong = re.compile(rb"pip3? install[^\n]*[\s\"'`]kyolo(?!-tf)(?![\w/.-])")
+        wrong = re.compile(rb"pip3? install[^\n]*[ \t\"'`]kyolo(?!-tf)(?![\w/.-])")
         package = b"kyolo[gpu]"
         self.assertRegex(b"pip install -U " + package, wrong)
         for name in filter(None, tracked.stdout.split(b"\0")):
