@@ -53,3 +53,21 @@ def step_timer():
             self.seconds.append(time.perf_counter() - self._start)
 
     return StepTimer()
+
+
+def epoch_timer():
+    """A Keras callback whose `seconds` are the wall times of the epochs, waiting for data included."""
+    import keras
+
+    class EpochTimer(keras.callbacks.Callback):
+        def __init__(self):
+            super().__init__()
+            self.seconds = []
+
+        def on_epoch_begin(self, epoch, logs=None):  # noqa: ARG002
+            self._start = time.perf_counter()
+
+        def on_epoch_end(self, epoch, logs=None):  # noqa: ARG002
+            self.seconds.append(time.perf_counter() - self._start)
+
+    return EpochTimer()

@@ -35,25 +35,26 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def new_output(path: str | os.PathLike) -> Iterator[Path]:
+def new_output(path: str | os.PathLike, *, folder: bool = False) -> Iterator[Path]:
     """A path to write a file or folder to, which becomes `path` when the `with` block succeeds.
 
     It lies in a temporary folder beside `path`, which is removed whatever happens.
 
     Args:
         path: the output; folders above it are made.
+        folder: whether a folder will be written: then an empty one may stand there.
 
     Yields:
         The temporary path, nothing there yet.
 
     Raises:
-        InputError: `path` exists, and is no empty folder.
+        InputError: `path` exists.
     """
-    path = Path(path)
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+    path = Path(os.path.abspath(path))
+    if path.exists() and not (folder and path.is_dir() and not any(path.iterdir())):
         raise InputError(f"{path}: expected a path that is new, received one that exists; remove it or name another")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        temporary = Path(folder) / path.name
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as beside:
+        temporary = Path(beside) / path.name
         yield temporary
         temporary.rename(path)

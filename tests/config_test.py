@@ -102,7 +102,15 @@ class LoadTest(ConfigTestCase):
         config = load_config(self.write("data: {path: /cells}\nmodel: {backbone: {weights: yolo_v8_xs_backbone}}"))
         self.assertEqual((config.data.path, config.model.backbone.weights), ("/cells", "yolo_v8_xs_backbone"))
         config = load_config(self.write("base: deep/base.yaml"), ["data.path=cells"])
-        self.assertEqual(config.data.path, "cells")  # The command line's are relative to where it is given.
+        self.assertEqual(config.data.path, os.path.abspath("cells"))  # Where the command line is given.
+
+    def test_relative_paths_of_the_command_line_survive_a_run(self):
+        """They are saved into another folder than they were given in."""
+        settings = ["data.path=cells", "model.weights=runs/mine", "model.backbone.weights=a.weights.h5"]
+        config = apply_overrides(Config(), settings)
+        (self.folder / "run").mkdir()
+        save_config(config, self.folder / "run/config.yaml")
+        self.assertEqual(load_config(self.folder / "run/config.yaml"), config)
 
     def test_config_cannot_be_changed(self):
         with self.assertRaises(dataclasses.FrozenInstanceError):

@@ -1,3 +1,4 @@
+import contextlib
 import pathlib
 
 from absl.testing import absltest
@@ -41,10 +42,21 @@ class FilesTest(TestCase):
 
     def test_new_output_takes_the_place_of_an_empty_folder(self):
         (self.folder / "out").mkdir()
-        with new_output(self.folder / "out") as temporary:
+        with new_output(self.folder / "out", folder=True) as temporary:
             temporary.mkdir()
             (temporary / "a").write_text("a")
         self.assertEqual(self.names("out"), ["a"])
+
+    def test_a_new_file_takes_the_place_of_nothing(self):
+        (self.folder / "out").mkdir()
+        with self.assertRaisesRegex(InputError, "exists"), new_output(self.folder / "out"):
+            self.fail("entered")
+
+    def test_new_output_where_one_stands(self):
+        (self.folder / "out").mkdir()
+        with contextlib.chdir(self.folder / "out"), new_output(".", folder=True) as temporary:
+            temporary.mkdir()
+        self.assertEqual(self.names(), ["out"])
 
     def test_new_output_that_exists_is_refused(self):
         write_text(self.folder / "a", "kept")

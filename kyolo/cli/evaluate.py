@@ -10,7 +10,6 @@ from kyolo.cli.options import (
     add_set_argument,
     class_names,
     import_tensorflow,
-    override_run,
     with_run_data,
 )
 from kyolo.config import config_to_dict, image_hw
@@ -33,7 +32,7 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
     from kyolo import data, evaluation, report, training
 
     opened = training.open_run(arguments.run)
-    config = with_run_data(override_run(opened.config, arguments.set, ("data", "evaluation")), arguments)
+    config = with_run_data(opened.config, arguments, ("data", "evaluation"))
     settings = config_to_dict(config.evaluation)
     detector = opened.load_detector(arguments.weights)
     store = data.ImageStore(image_hw(config.data.image_size), fit=config.data.fit, cache=config.data.cache)

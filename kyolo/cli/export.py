@@ -14,7 +14,6 @@ from kyolo.cli.options import (
     add_set_argument,
     class_names,
     import_tensorflow,
-    override_run,
     with_picture_settings,
     with_run_data,
 )
@@ -22,7 +21,7 @@ from kyolo.config import config_to_dict, image_hw
 from kyolo.errors import InputError
 
 CHECK_IMAGES = 8
-SETTINGS = {"tflite": ("data.image_size", "data.fit"), "saved_model": ("data.image_size", "data.fit", "evaluation")}
+SETTINGS = {"tflite": ("data",), "saved_model": ("data", "evaluation")}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,9 +42,7 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
     from kyolo import data, export, training
 
     opened = training.open_run(arguments.run)
-    config = with_run_data(
-        override_run(with_picture_settings(opened.config), arguments.set, SETTINGS[arguments.to]), arguments
-    )
+    config = with_run_data(with_picture_settings(opened.config), arguments, SETTINGS[arguments.to])
     detector = opened.load_detector(arguments.weights)
     val = training.load_split(config.data, "val")
     images = [data.read_image(record.path) for record in val.records[:CHECK_IMAGES]]

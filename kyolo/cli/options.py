@@ -82,12 +82,15 @@ def with_data(config: Config, arguments: argparse.Namespace) -> Config:
         raise error.under("data") from None
 
 
-def with_run_data(config: Config, arguments: argparse.Namespace) -> Config:
-    """Return a run's config with what `add_data_arguments` has brought: another set has its own format and splits."""
+def with_run_data(config: Config, arguments: argparse.Namespace, allowed: Sequence[str]) -> Config:
+    """Return a run's config with --set and what `add_data_arguments` has brought.
+
+    Another data set than the run's has its own format and splits, and no leave to lead outside, unless these say so.
+    """
     if arguments.data is not None:
-        data = dataclasses.replace(config.data, format=None, val_fraction=0.0)
-        config = dataclasses.replace(config, data=data)
-    return with_data(config, arguments)
+        own = {"format": None, "val_fraction": 0.0, "dev_fraction": 0.0, "allow_outside": False}
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, **own))
+    return with_data(override_run(config, arguments.set, allowed), arguments)
 
 
 def class_names(config: Config) -> tuple[str, ...]:

@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
         writer = None
         if arguments.output is not None:
             check_names(sources)
-            folder = stack.enter_context(new_output(os.path.abspath(arguments.output)))
+            folder = stack.enter_context(new_output(arguments.output, folder=True))
             writer = stack.enter_context(PredictionWriter(folder, names))
         detector = opened.load_detector(arguments.weights)
         stopped = stack.enter_context(_ctrl_c_as_event() if live else contextlib.nullcontext(threading.Event()))

@@ -22,7 +22,8 @@ def load_config(path: str | os.PathLike, overrides: Iterable[str] = ()) -> Confi
 
     Args:
         path: the file. Settings that it does not give keep their defaults.
-        overrides: texts such as "train.epochs=60" that win over the file, values written as in YAML.
+        overrides: texts such as "train.epochs=60" that win over the file, values written as in YAML; paths in them are
+            relative to the current folder, those in a file to the file's.
 
     Raises:
         ConfigError: the file cannot be read or is no YAML, or a setting is unknown, twice there, missing, mistyped or
@@ -46,8 +47,10 @@ def config_to_dict(config: Block) -> dict[str, typing.Any]:
 
 
 def save_config(config: Config, path: str | os.PathLike) -> None:
-    """Write all settings as YAML that `load_config` reads back equal; the file is whole or not there at all."""
-    write_text(Path(path), to_yaml(config_to_dict(config)))
+    """Write all settings, paths made absolute, as YAML for `load_config`; the file is whole or not there at all."""
+    settings = config_to_dict(config)
+    _anchor_paths(settings, Config, Path.cwd())
+    write_text(Path(path), to_yaml(settings))
 
 
 def _to_plain(value: typing.Any) -> typing.Any:
@@ -123,6 +126,7 @@ def _override(settings: dict, overrides: Iterable[str]) -> dict:
             _set(settings, names, value)
         except ConfigError as error:
             raise ConfigError(path.strip(), error.problem) from None
+    _anchor_paths(settings, Config, Path.cwd())  # The file's are absolute already.
     return settings
 
 

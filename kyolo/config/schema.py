@@ -22,7 +22,7 @@ class BackboneConfig(Block):
         doc="Width and depth: n to x as published; p, ours, narrow for tests.",
     )
     weights: str | None = setting(
-        None, path=(".h5",), doc="KerasCV preset name or .weights.h5 file to start from. Default: from scratch."
+        None, path=(".h5",), doc="KerasCV preset (downloaded) or .weights.h5 file to start from. Default: from scratch."
     )
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from kyolo.data.builder import IndexBuilder, is_id, is_side
 from kyolo.data.index import DatasetIndex
-from kyolo.data.layout import SPLITS, ReadOptions, check_class_names, check_inside
+from kyolo.data.layout import SPLITS, ReadOptions, check_class_names
+from kyolo.data.sources import check_inside
 from kyolo.errors import InputError
 
 LAYOUT = (

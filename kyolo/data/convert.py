@@ -4,18 +4,20 @@ import json
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 from xml.sax.saxutils import escape
 
 import yaml
 from tqdm import tqdm
 
+from kyolo.data import yolo
 from kyolo.data.index import DatasetIndex
-from kyolo.data.layout import DECIMALS, ReadOptions
+from kyolo.data.layout import DECIMALS, FORMATS, ReadOptions
 from kyolo.data.load import find_splits, load_index
 from kyolo.data.report import DataReport
-from kyolo.errors import InputError
+from kyolo.errors import InputError, to_line
 from kyolo.files import new_output
 
 
@@ -31,7 +33,8 @@ def convert(
 
     Kept are the images byte for byte with their names and splits, the classes in their order, and the boxes, to the
     last digit for coordinates of up to 9 decimals. COCO and VOC keep crowds as `iscrowd` and `difficult`; YOLO cannot
-    say that, so they are left out there and named in the report. Ids are counted anew; outlines are not kept.
+    say that, so they are left out there and named in the report, and boxes that stick far out of their image are
+    clipped there. Ids are counted anew; outlines are not kept.
 
     Args:
         source: folder of the data set, as for `load_index`.
@@ -45,32 +48,39 @@ def convert(
         A report by split, with what was left out.
 
     Raises:
-        InputError: the source cannot be read, the output exists, or names do not fit the format.
+        InputError: the source cannot be read, the output exists, or the format takes two images for one.
     """
     options = options or ReadOptions()
-    splits = [*find_splits(Path(source), options)[1]]
-    splits += ["val"] * bool(options.val_fraction) + ["dev"] * bool(options.dev_fraction)
-    indices = {split: load_index(source, split, options) for split in splits}
-    write, images_folder = WRITERS[to]
-    with new_output(output) as folder:
+    if to not in FORMATS:
+        raise InputError(f"Unknown format: expected one of {', '.join(FORMATS)}, received {to!r:.80}")
+    if options.dev_fraction:
+        raise InputError(
+            f"expected no dev_fraction to convert, received {options.dev_fraction}: files know no such split"
+        )
+    writer = WRITERS[to]
+    with new_output(output, folder=True) as folder:
+        folder.mkdir()
+        splits = [*find_splits(Path(source), options)[1], *["val"] * bool(options.val_fraction)]
+        indices = {split: load_index(source, split, options) for split in splits}
         reports = {}
         for split, index in indices.items():
-            images = _place_images(index, folder / images_folder.format(split=split), copy=copy)
-            left_out = write(folder, split, index, images)
+            images = _place_images(index, folder / writer.images / split, copy=copy, by_stem=to != "coco")
+            left_out = writer.write_split(folder, split, index, images)
             problems = {**index.problems.problems, **({"left out: crowd": left_out} if left_out else {})}
             reports[split] = DataReport(**{**vars(index.problems), "problems": problems})
+        writer.finish(folder, splits, index.class_names)
         return reports
 
 
-def _place_images(index: DatasetIndex, folder: Path, *, copy: bool) -> dict[int, PurePosixPath]:
-    """Links or copies the images; their names in `folder` by id."""
+def _place_images(index: DatasetIndex, folder: Path, *, copy: bool, by_stem: bool) -> dict[int, PurePosixPath]:
+    """Links or copies the images; their names in `folder` by id. With `by_stem` the suffix tells no two apart."""
     names = {image["id"]: image["file_name"] for image in index.truth["images"]}
     placed, taken = {}, {}
     for record in tqdm(index.records, "Placing images", delay=2.0, unit="image", disable=None):
         # A name may come from outside: it does not lead out of this folder.
         parts = [part for part in PurePosixPath(names[record.image_id]).parts if part not in ("/", "..")]
         name = PurePosixPath(*parts)
-        other = taken.setdefault(name.with_suffix(""), record.path)
+        other = taken.setdefault(name.with_suffix("") if by_stem else name, record.path)
         if other != record.path:
             raise InputError(f"{record.path}: expected images of different names, received {other} too; rename one")
         target = folder / name
@@ -107,25 +117,37 @@ def _write_yolo(folder: Path, split: str, index: DatasetIndex, images: dict[int,
     left_out = []
     for record in index.records:
         rows = []
-        for label, (x, y, width, height), crowd in by_image[record.image_id]:
+        for label, bbox, crowd in by_image[record.image_id]:
             if crowd:
                 left_out.append(str(images[record.image_id]))
             else:
-                centre = ((x + width / 2) / record.width, (y + height / 2) / record.height)
-                rows.append(" ".join(map(repr, (label, *centre, width / record.width, height / record.height))))
-        _write_lines(folder / "labels" / split / images[record.image_id].with_suffix(".txt"), rows)
-    file = folder / "data.yaml"
-    content = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else {}
-    content |= {split: f"images/{split}", "names": list(index.class_names)}
-    file.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+                rows.append(" ".join(map(repr, (label, *_fractions(bbox, record.width, record.height)))))
+        _write_lines(yolo.label_file(folder, folder / "images" / split / images[record.image_id]), rows)
     return tuple(left_out)
+
+
+def _fractions(bbox: list, width: int, height: int) -> tuple[float, ...]:
+    """Centre and sides as YOLO has them; a box is clipped that sticks out so far that they leave 0..1."""
+    x, y, w, h = bbox
+    found = ((x + w / 2) / width, (y + h / 2) / height, w / width, h / height)
+    if all(0 <= value <= 1 for value in found):
+        return found
+    x1, x2 = (min(max(value, 0), width) for value in (x, x + w))
+    y1, y2 = (min(max(value, 0), height) for value in (y, y + h))
+    return (x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height
+
+
+def _finish_yolo(folder: Path, splits: Sequence[str], class_names: Sequence[str]) -> None:
+    content = {split: f"images/{split}" for split in splits} | {"names": list(class_names)}
+    text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
+    (folder / "data.yaml").write_text(text, encoding="utf-8")
 
 
 def _write_voc(folder: Path, split: str, index: DatasetIndex, images: dict[int, PurePosixPath]) -> tuple[str, ...]:
     by_image = _by_image(index)
     for record in index.records:
         name = images[record.image_id]
-        lines = ["<annotation>", f"  <folder>{split}</folder>", f"  <filename>{escape(name.name)}</filename>"]
+        lines = ["<annotation>", f"  <folder>{split}</folder>", f"  <filename>{escape(to_line(name.name))}</filename>"]
         lines.append(f"  <size><width>{record.width}</width><height>{record.height}</height><depth>3</depth></size>")
         for label, (x, y, width, height), crowd in by_image[record.image_id]:
             corners = zip(("xmin", "ymin", "xmax", "ymax"), (x, y, x + width, y + height), strict=True)
@@ -133,8 +155,11 @@ def _write_voc(folder: Path, split: str, index: DatasetIndex, images: dict[int, 
             head = f"<name>{escape(index.class_names[label])}</name><difficult>{crowd}</difficult>"
             lines.append(f"  <object>{head}<bndbox>{sides}</bndbox></object>")
         _write_lines(folder / split / name.with_suffix(".xml"), [*lines, "</annotation>"])
-    _write_lines(folder / "labels.txt", index.class_names)
     return ()
+
+
+def _finish_voc(folder: Path, splits: Sequence[str], class_names: Sequence[str]) -> None:  # noqa: ARG001 (as for yolo)
+    _write_lines(folder / "labels.txt", class_names)
 
 
 def _number(value: float) -> str:
@@ -152,14 +177,28 @@ def _by_image(index: DatasetIndex) -> dict[int, list[tuple[int, list, int]]]:
     return found
 
 
-def _write_lines(file: Path, lines: list[str] | tuple[str, ...]) -> None:
+def _write_lines(file: Path, lines: Iterable[str]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
-# By format: what writes a split, and the folder of its images.
-WRITERS: dict[str, tuple[Callable[..., tuple[str, ...]], str]] = {
-    "coco": (_write_coco, "{split}"),
-    "yolo": (_write_yolo, "images/{split}"),
-    "voc": (_write_voc, "{split}"),
+class _Writer(NamedTuple):
+    """How a format is written.
+
+    Attributes:
+        images: folder of the splits' folders of images.
+        write_split: writes the annotations of one; takes (folder, split, index, names by image id), returns what it
+            had to leave out.
+        finish: writes what stands once for all; takes (folder, splits, class names).
+    """
+
+    images: str
+    write_split: Callable[..., tuple[str, ...]]
+    finish: Callable[..., None]
+
+
+WRITERS = {
+    "coco": _Writer("", _write_coco, lambda *_: None),
+    "yolo": _Writer("images", _write_yolo, _finish_yolo),
+    "voc": _Writer("", _write_voc, _finish_voc),
 }

@@ -100,11 +100,6 @@ def _no_image(path: str | os.PathLike, error: Exception) -> InputError:
     )
 
 
-def find_image_files(folder: Path) -> list[Path]:
-    """The image files in a folder and its subfolders, sorted."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-
-
 class ImageStore:
     """Random access to images that are already resized to fit the network's size.
 

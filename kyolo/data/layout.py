@@ -1,6 +1,5 @@
 """What all formats share: the names of splits, and the options of reading."""
 
-import os
 import reprlib
 from collections import Counter
 from collections.abc import Iterable
@@ -16,6 +15,7 @@ SPLITS = {
     "test": ("test", "test2017", "testing"),
 }
 
+FORMATS = ("coco", "yolo", "voc")  # in the order in which they are looked for
 DECIMALS = 9  # Of pixels that a format does not hold as such: enough to undo its arithmetic exactly.
 
 
@@ -41,32 +41,15 @@ class ReadOptions:
     allow_outside: bool = False
     strict: bool = False
 
+    def __post_init__(self) -> None:
+        if self.format not in (None, *FORMATS):
+            raise InputError(f"Unknown format: expected one of {', '.join(FORMATS)}, received {self.format!r:.80}")
+
 
 def split_of(parts: tuple[str, ...]) -> str | None:
     """The split that the folders of a path name, if any; the innermost counts."""
     names = {name: split for split, aliases in SPLITS.items() for name in aliases}
     return next((names[part.lower()] for part in reversed(parts) if part.lower() in names), None)
-
-
-def check_inside(folder: Path, path: Path, *, source: Path, allow_outside: bool) -> Path:
-    """Returns a path that a file of the data set gives, without detours.
-
-    Args:
-        folder: the data set.
-        path: what was read, joined to the folder that it is relative to.
-        source: the file that it was read from, for the error.
-        allow_outside: whether it may lead out of the folder.
-
-    Raises:
-        InputError: it leads out of the folder.
-    """
-    path = Path(os.path.normpath(path))
-    if not allow_outside and not path.is_relative_to(os.path.normpath(folder)):
-        raise InputError(
-            f"{source}: expected paths inside {folder}, received {str(path)!r:.300}, which leads out of it; if you "
-            f"trust this data set, give --allow-outside"
-        )
-    return path
 
 
 def check_class_names(names: Iterable[str], *, source: Path) -> tuple[str, ...]:
@@ -82,17 +65,3 @@ def check_class_names(names: Iterable[str], *, source: Path) -> tuple[str, ...]:
             f"{source}: expected class names on one line each, none empty and none twice, received {reprlib.repr(bad)}"
         )
     return names
-
-
-def read_lines(file: Path) -> list[str]:
-    """Lines of a text file in UTF-8, with or without a byte order mark, ended as on any system.
-
-    Raises:
-        InputError: it cannot be read, or is no such text.
-    """
-    try:
-        return file.read_bytes().decode("utf-8-sig").splitlines()
-    except OSError as error:
-        raise InputError(f"{file}: expected a text file, received {error.strerror.lower()}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: expected text in UTF-8, received other bytes at position {error.start}") from error

@@ -14,11 +14,11 @@ from tqdm import tqdm
 from kyolo.data import coco, voc, yolo
 from kyolo.data.images import ImageStore, read_image
 from kyolo.data.index import DatasetIndex, ImageRecord
-from kyolo.data.layout import SPLITS, ReadOptions
+from kyolo.data.layout import FORMATS, SPLITS, ReadOptions
 from kyolo.data.report import DataReport
 from kyolo.errors import InputError, to_line
 
-FORMATS = {"coco": coco, "yolo": yolo, "voc": voc}  # in the order in which they are looked for
+READERS = dict(zip(FORMATS, (coco, yolo, voc), strict=True))
 
 
 def load_index(
@@ -81,7 +81,7 @@ def find_splits(folder: Path, options: ReadOptions) -> tuple[Callable[..., Datas
     if not folder.is_dir():
         received = "a file" if folder.exists() else "a path where there is nothing"
         raise InputError(f"No data set at {folder}: expected a folder, received {received}")
-    readers = FORMATS if options.format is None else {options.format: FORMATS[options.format]}
+    readers = READERS if options.format is None else {options.format: READERS[options.format]}
     for reader in readers.values():
         splits = reader.find_splits(folder, options)
         if splits:

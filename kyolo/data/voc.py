@@ -1,15 +1,19 @@
 """Reader of Pascal VOC XML: a file an image."""
 
 import os
+import re
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tqdm import tqdm
+
 from kyolo.data.builder import IndexBuilder, is_side
-from kyolo.data.images import find_image_files, read_image_size
+from kyolo.data.images import SUFFIXES, read_image_size
 from kyolo.data.index import DatasetIndex
-from kyolo.data.layout import DECIMALS, SPLITS, ReadOptions, check_class_names, read_lines, split_of
+from kyolo.data.layout import DECIMALS, SPLITS, ReadOptions, check_class_names, split_of
+from kyolo.data.sources import find_files, read_lines
 from kyolo.data.xml import Element, read_xml
 from kyolo.errors import InputError, is_line
 
@@ -18,6 +22,7 @@ LAYOUT = (
     "ImageSets/Main/{train,val}.txt naming them"
 )
 NAME_FILES = ("labels.txt", "classes.txt")
+MASKS = {"SegmentationClass", "SegmentationObject"}  # folders of the original sets that hold no photographs
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -29,21 +34,24 @@ class VocSplit:
         class_names: in the order of the labels, those of the whole set.
         images: XML by image; None where there is none.
         lonely: XML files without an image.
+        missing: names in the split's lists without an image.
     """
 
     class_names: tuple[str, ...]
     images: dict[Path, Path | None]
     lonely: tuple[Path, ...]
+    missing: tuple[str, ...]
 
 
 def find_splits(folder: Path, options: ReadOptions) -> dict[str, VocSplit]:
     """The splits that are there, by name: of lists, else of folders; what neither tells apart is "train"."""
-    xmls = sorted(path for path in folder.rglob("*.xml") if not _is_hidden(path.relative_to(folder)))
+    xmls = find_files(folder, (".xml",))
     if not xmls:
         return {}
     names = options.class_names or _read_names(folder) or _collect_names(xmls)
-    images, lonely = _pair(find_image_files(folder), xmls)
-    splits = _split(folder, images)
+    pictures = [path for path in find_files(folder, SUFFIXES) if not MASKS.intersection(path.parts)]
+    images, lonely = _pair(pictures, xmls)
+    splits, missing = _split(folder, images)
     for path in lonely:
         splits[split_of(path.relative_to(folder).parts[:-1]) or "train"].append(path)
     return {
@@ -51,6 +59,7 @@ def find_splits(folder: Path, options: ReadOptions) -> dict[str, VocSplit]:
             names,
             {path: images[path] for path in paths if path in images},
             tuple(path for path in paths if path not in images),
+            tuple(missing[split]),
         )
         for split, paths in splits.items()
     }
@@ -78,7 +87,7 @@ def read_split(
     builder = IndexBuilder(files.class_names, wanted=wanted)
     labels = {name: label for label, name in enumerate(files.class_names)}
     root = _common_folder(files.images)
-    for path in sorted(files.images):
+    for path in tqdm(sorted(files.images), "Reading labels", delay=2.0, unit="image", disable=None):
         name, xml = path.relative_to(root).as_posix(), files.images[path]
         if not builder.wants(name):
             continue
@@ -96,9 +105,18 @@ def read_split(
         for element in annotation.children:
             if element.tag == "object":
                 _add_object(builder, image_id, element, labels, f"{shown}:{element.line}")
-    for path in files.lonely:
-        builder.skip("XML without image", str(path.relative_to(folder)))
+    _skip_single(builder, folder, files)
     return builder.build()
+
+
+def _skip_single(builder: IndexBuilder, folder: Path, files: VocSplit) -> None:
+    """Names what should have an image, and has none."""
+    for path in files.lonely:
+        if builder.wants(path.name):
+            builder.skip("XML without image", str(path.relative_to(folder)))
+    for name in files.missing:
+        if builder.wants(name):
+            builder.skip("name in a list without image", name)
 
 
 def _add_object(builder: IndexBuilder, image_id: int, element: Element, labels: dict[str, int], name: str) -> None:
@@ -134,12 +152,12 @@ def _reason(error: InputError, folder: Path) -> str:
 def _read_names(folder: Path) -> tuple[str, ...] | None:
     """The class names that a file lists, one a line."""
     file = next((folder / name for name in NAME_FILES if (folder / name).is_file()), None)
-    return None if file is None else check_class_names(filter(None, map(str.strip, read_lines(file))), source=file)
+    return None if file is None else check_class_names(_texts(file), source=file)
 
 
 def _collect_names(xmls: list[Path]) -> tuple[str, ...]:
     names = set()
-    for file in xmls:
+    for file in tqdm(xmls, "Reading class names", delay=2.0, unit="file", disable=None):
         try:
             names.update(element.find_text("name") for element in read_xml(file).children if element.tag == "object")
         except InputError:
@@ -148,50 +166,55 @@ def _collect_names(xmls: list[Path]) -> tuple[str, ...]:
 
 
 def _pair(images: list[Path], xmls: list[Path]) -> tuple[dict[Path, Path | None], list[Path]]:
-    """XML by image: of the same name, and of several such the nearest; and the XML files that no image takes."""
+    """XML by image: each goes to the nearest image of its name, and to no other; and those that find none."""
     by_stem = defaultdict(list)
-    for xml in xmls:
-        by_stem[xml.stem].append(xml)
-
-    def nearest(image: Path) -> Path | None:
-        def shared(xml: Path) -> int:
-            return len(os.path.commonpath([image.parent, xml.parent]))
-
-        return max(by_stem.get(image.stem, ()), key=shared, default=None)
-
-    pairs = {image: nearest(image) for image in images}
-    taken = set(pairs.values())
-    return pairs, [xml for xml in xmls if xml not in taken]
-
-
-def _split(folder: Path, images: dict[Path, Path | None]) -> dict[str, list[Path]]:
-    """Image paths by split."""
-    lists = _read_lists(folder)
-    splits = defaultdict(list)
     for image in images:
-        root = next((parent for parent in image.parents if parent in lists), None)
-        if root is not None:
-            for split, stems in lists[root].items():
-                if image.stem in stems:
-                    splits[split].append(image)
+        by_stem[image.stem].append(image)
+
+    pairs: dict[Path, Path | None] = dict.fromkeys(images)
+    lonely = []
+    for xml in xmls:
+        free = [image for image in by_stem[xml.stem] if pairs[image] is None]
+        if free:
+            pairs[max(free, key=lambda image: len(os.path.commonpath([image.parent, xml.parent])))] = xml
         else:
+            lonely.append(xml)
+    return pairs, lonely
+
+
+def _split(folder: Path, images: dict[Path, Path | None]) -> tuple[dict[str, list[Path]], dict[str, list[str]]]:
+    """Image paths by split, and by split the names in its lists that are no image's."""
+    splits, missing, lists = defaultdict(list), defaultdict(list), _read_lists(folder)
+    roots = {image: next((parent for parent in image.parents if parent in lists), None) for image in images}
+    for image, root in roots.items():
+        if root is None:
             splits[split_of(image.relative_to(folder).parts[:-1]) or "train"].append(image)
-    return splits
+        else:
+            for split, names in lists[root].items():
+                if image.stem in names or image.name in names:
+                    splits[split].append(image)
+    for root, by_split in lists.items():
+        own = {name for image, its_root in roots.items() if its_root == root for name in (image.stem, image.name)}
+        for split, names in by_split.items():
+            missing[split] += sorted(names - own)
+    return splits, missing
 
 
 def _read_lists(folder: Path) -> dict[Path, dict[str, set[str]]]:
     """Names of the images of each split, by the folder that holds ImageSets."""
     lists = defaultdict(dict)
-    for main in folder.rglob("ImageSets/Main"):
+    files = {path for path in find_files(folder, (".txt",)) if path.parts[-3:-1] == ("ImageSets", "Main")}
+    for main in {path.parent for path in files}:
         for split, names in SPLITS.items():
-            file = next((main / f"{name}.txt" for name in names if (main / f"{name}.txt").is_file()), None)
+            file = next((main / f"{name}.txt" for name in names if main / f"{name}.txt" in files), None)
             if file is not None:
-                lists[main.parents[1]][split] = {line.split()[0] for line in read_lines(file) if line.strip()}
+                lists[main.parents[1]][split] = {re.sub(r" +(-1|0|1)$", "", line) for line in _texts(file)}
     return lists
 
 
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+def _texts(file: Path) -> Iterator[str]:
+    """The lines of a file that hold something, without spaces around."""
+    return filter(None, map(str.strip, read_lines(file)))
 
 
 def _common_folder(images: dict[Path, Path | None]) -> Path:

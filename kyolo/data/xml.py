@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.parsers import expat
 
+from kyolo.data.sources import read_bytes
 from kyolo.errors import InputError
 
 MAX_BYTES = 2 * 1024 * 1024
@@ -47,12 +48,7 @@ def read_xml(file: Path) -> Element:
     Raises:
         InputError: it cannot be read, is no XML, has a document type, or is far larger or deeper than annotations are.
     """
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise InputError(f"{file}: expected an XML file, received {error.strerror.lower()}") from error
-    if len(content) > MAX_BYTES:
-        raise InputError(f"{file}: expected at most {MAX_BYTES // 2**20} MiB of XML, received more")
+    content = read_bytes(file, MAX_BYTES)
     parser, root = expat.ParserCreate(), Element("", 0)
     parser.buffer_text = True
     path, texts = [root], [[]]  # from the root to the element that is open, and the pieces of text in each

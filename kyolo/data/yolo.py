@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from tqdm import tqdm
 
 from kyolo.data.builder import IndexBuilder
-from kyolo.data.images import find_image_files, read_image_size
+from kyolo.data.images import SUFFIXES, read_image_size
 from kyolo.data.index import DatasetIndex
-from kyolo.data.layout import DECIMALS, SPLITS, ReadOptions, check_class_names, check_inside, read_lines
+from kyolo.data.layout import DECIMALS, SPLITS, ReadOptions, check_class_names
+from kyolo.data.sources import check_inside, find_files, read_lines
 from kyolo.errors import InputError, to_line
 
 LAYOUT = "YOLO: data.yaml with names, train and val; images in images/ folders, a .txt an image in labels/ beside them"
 MAX_YAML_BYTES = 256 * 1024
+MAX_LABEL_BYTES = 4 * 2**20
 TOLERANCE = 0.01  # Fractions that leave 0..1 by less are clipped: rounding and rotations make such.
 
 
@@ -34,8 +37,8 @@ class YoloSplit:
     places: tuple[Path, ...]
 
 
-def find_splits(folder: Path, options: ReadOptions) -> dict[str, YoloSplit]:
-    """The splits that `data.yaml` names, by name."""
+def find_splits(folder: Path, options: ReadOptions) -> dict[str, YoloSplit]:  # noqa: ARG001 (as every reader has it)
+    """The splits that `data.yaml` names, by name; val or test that is not there is none."""
     file = folder / "data.yaml"
     if not file.is_file():
         return {}
@@ -45,8 +48,9 @@ def find_splits(folder: Path, options: ReadOptions) -> dict[str, YoloSplit]:
     for split, keys in SPLITS.items():
         entries = next((content[key] for key in keys if content.get(key)), None)
         if entries is not None:
-            places = [_locate(folder, entry, file, content, options) for entry in _as_texts(entries, file)]
-            splits[split] = YoloSplit(file, names, tuple(places))
+            places = [_locate(folder, entry, content) for entry in _as_texts(entries, file)]
+            if split == "train" or all(map(os.path.exists, places)):
+                splits[split] = YoloSplit(file, names, tuple(places))
     return splits
 
 
@@ -69,14 +73,15 @@ def read_split(
         InputError: there is no image or not one .txt, or a path leads out of the data set.
     """
     builder = IndexBuilder(files.class_names, wanted=wanted)
-    images = {path: name for place in files.places for path, name in _list_images(folder, place, options)}
-    labels = {path: _label_file(folder, path) for path in images}
+    images = _list_images(folder, files, options)
+    labels = {path: label_file(folder, path) for path in images}
     if not any(os.path.isfile(label) for label in labels.values()):
         first = next(iter(labels.values()), "labels/*.txt")
         raise InputError(
             f"{files.yaml}: expected labels such as {to_line(str(first))}, found none beside {len(images)} images"
         )
-    for path in sorted(images, key=images.__getitem__):
+    order = sorted(images, key=images.__getitem__)
+    for path in tqdm(order, "Reading labels", delay=2.0, unit="image", disable=None):
         if not builder.wants(images[path]):
             continue
         try:
@@ -85,15 +90,30 @@ def read_split(
             builder.skip("corrupt image" if os.path.isfile(path) else "missing image", images[path])
             continue
         _add_labelled(builder, path, images[path], size, labels[path], _shown(labels[path], folder))
+    for path in _labels_without_image(folder, files, set(labels.values())):
+        if builder.wants(path.name):
+            builder.skip("labels without image", _shown(path, folder))
     return builder.build()
 
 
+def _labels_without_image(folder: Path, files: YoloSplit, taken: set[Path]) -> list[Path]:
+    """The .txt files in folders of labels that belong to no image of the split."""
+    found = []
+    for place in filter(os.path.isdir, files.places):
+        labels = label_file(folder, place / "a.jpg").parent
+        if labels != place:  # beside the images, a .txt may be anything
+            found += [
+                path for path in find_files(labels, (".txt",)) if path not in taken and path.name != "classes.txt"
+            ]
+    return found
+
+
 def _add_labelled(
-    builder: IndexBuilder, path: Path, name: str, size: tuple[int, int], label_file: Path, shown: str
+    builder: IndexBuilder, path: Path, name: str, size: tuple[int, int], labels: Path, shown: str
 ) -> None:
     """Adds an image and the rows of its label file."""
     try:
-        rows = read_lines(label_file) if os.path.exists(label_file) else []
+        rows = read_lines(labels, MAX_LABEL_BYTES) if os.path.exists(labels) else []
     except InputError:
         builder.skip("image whose labels are no text", shown)
         return
@@ -144,9 +164,7 @@ class _PlainLoader(yaml.BaseLoader):
 
 def _load_yaml(file: Path) -> dict:
     """The file's mapping, every scalar as the text that stands there: `names: [yes, no]` are no booleans."""
-    text = "\n".join(read_lines(file))
-    if len(text) > MAX_YAML_BYTES:
-        raise InputError(f"{file}: expected at most {MAX_YAML_BYTES // 1024} KiB of YAML, received more")
+    text = "\n".join(read_lines(file, MAX_YAML_BYTES))
     try:
         content = _PlainLoader(text).get_single_data()
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -179,33 +197,38 @@ def _as_texts(entries: object, file: Path) -> list[str]:
     return texts
 
 
-def _locate(folder: Path, entry: str, file: Path, content: dict, options: ReadOptions) -> Path:
-    """The folder or list that an entry of data.yaml means: inside the data set if there is such a one.
+def _locate(folder: Path, entry: str, content: dict) -> Path:
+    """The folder or list that an entry of data.yaml means: inside the data set, unless there is only another.
 
     Roboflow writes `../train/images` for train/images, and Ultralytics sets a `path` of another machine before all.
     """
     root = content.get("path")
     inner = Path(*(part for part in Path(entry).parts if part not in ("..", "/")))
     candidates = [folder / inner, *([folder / root / entry] if isinstance(root, str) else []), folder / entry]
-    there = [path for path in candidates if os.path.exists(path)]
-    if not there:
-        expected = f"{str(folder / inner)!r:.300}"
-        raise InputError(f"{file}: expected {expected}, as it names {entry!r:.200}, found nothing there")
-    return check_inside(folder, there[0], source=file, allow_outside=options.allow_outside)
+    return next(filter(os.path.exists, candidates), candidates[0])
 
 
-def _list_images(folder: Path, place: Path, options: ReadOptions) -> Iterator[tuple[Path, str]]:
-    """Images of a folder, with their names in it, or those that a text file lists, one a line."""
-    if place.is_dir():
-        yield from ((path, path.relative_to(place).as_posix()) for path in find_image_files(place))
-    else:
-        for line in filter(None, map(str.strip, read_lines(place))):
-            path = next((path for path in (place.parent / line, folder / line) if os.path.exists(path)), folder / line)
-            path = check_inside(folder, path, source=place, allow_outside=options.allow_outside)
-            yield path, path.name
+def _list_images(folder: Path, files: YoloSplit, options: ReadOptions) -> dict[Path, str]:
+    """Names by image: those in its folder, and where there are several folders or lists, those in the data set."""
+    images = {}
+    for place in files.places:
+        place = check_inside(folder, place, source=files.yaml, allow_outside=options.allow_outside)  # noqa: PLW2901
+        if not os.path.exists(place):
+            raise InputError(f"{files.yaml}: expected {str(place)!r:.300}, which it names, found nothing there")
+        root = place if len(files.places) == 1 and place.is_dir() else folder
+        found = find_files(place, SUFFIXES) if place.is_dir() else _read_list(folder, place, options)
+        images |= {path: (path.relative_to(root) if path.is_relative_to(root) else path).as_posix() for path in found}
+    return images
 
 
-def _label_file(folder: Path, image: Path) -> Path:
+def _read_list(folder: Path, file: Path, options: ReadOptions) -> Iterator[Path]:
+    """The images that a text file names, one a line."""
+    for line in filter(None, map(str.strip, read_lines(file))):
+        path = next((path for path in (file.parent / line, folder / line) if os.path.exists(path)), folder / line)
+        yield check_inside(folder, path, source=file, allow_outside=options.allow_outside)
+
+
+def label_file(folder: Path, image: Path) -> Path:
     """labels/a.txt for images/a.jpg, the last folder of that name counting; without one the .txt beside the image."""
     parts = list(image.parts)
     places = [number for number, part in enumerate(parts[:-1]) if part == "images"]

@@ -55,7 +55,7 @@ def to_saved_model(
         >>> found = tf.saved_model.load("exported").signatures["serving_default"](images=pictures)
     """
     settings = NMSSettings(**settings)
-    with new_output(path) as temporary, detector.ema_weights():
+    with new_output(path, folder=True) as temporary, detector.ema_weights():
         module = _serving_module(detector, image_size, fit, settings)
         tf.saved_model.save(module, str(temporary), signatures={"serving_default": module.detect})
         contract = {"class_names": list(class_names), "image_size": list(image_size), "fit": fit, **asdict(settings)}

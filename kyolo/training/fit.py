@@ -99,7 +99,7 @@ def validation_split(config: Config) -> str:
 
 
 def resolve(config: Config, index: DatasetIndex) -> Config:
-    """Fills in what the data and the machine decide: classes and precision; paths become absolute.
+    """Fills in what the data and the machine decide: classes and precision.
 
     Raises:
         ConfigError: when the configuration names other classes than the data.
@@ -111,23 +111,12 @@ def resolve(config: Config, index: DatasetIndex) -> Config:
         )
     if count not in (None, len(index.class_names)):
         raise ConfigError("model.num_classes", f"expected {len(index.class_names)} as in the data, received {count}")
-    model, backbone = config.model, config.model.backbone
     return dataclasses.replace(
         config,
-        model=dataclasses.replace(
-            model,
-            num_classes=len(index.class_names),
-            weights=_absolute(model.weights),
-            backbone=dataclasses.replace(backbone, weights=_absolute(backbone.weights)),
-        ),
+        model=dataclasses.replace(config.model, num_classes=len(index.class_names)),
         data=dataclasses.replace(config.data, class_names=index.class_names),
         train=dataclasses.replace(config.train, precision=resolve_precision(config.train.precision)),
     )
-
-
-def _absolute(path: str | None) -> str | None:
-    """The path of a file that is there, from any folder; the name of a preset stays as it is."""
-    return os.path.abspath(path) if path is not None and os.path.exists(path) else path
 
 
 def _start(model: ModelConfig, seed: int) -> Detector:

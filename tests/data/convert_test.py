@@ -7,7 +7,7 @@ from absl.testing import absltest, parameterized
 from kyolo.data import ReadOptions, convert, load_index
 from kyolo.data.shapes import write_shapes
 from kyolo.errors import InputError
-from tests.data.sets import annotation, write_set, write_voc
+from tests.data.sets import annotation, write_set, write_voc, write_yolo
 from tests.test_case import TestCase
 
 FORMATS = ("coco", "yolo", "voc")
@@ -17,8 +17,8 @@ SPLITS = ("train", "val")
 class ConvertTest(TestCase):
     def write_odd(self):
         """Decimals, a crowd, a box over the border, an image and a class without boxes, a folder in a name."""
-        images = [("b/1.png", 40, 20), ("a.png", 33, 21), ("none.png", 8, 8)]
-        (self.folder / "odd/train/b").mkdir(parents=True)
+        images = [("images/b/1.png", 40, 20), ("a.png", 33, 21), ("none.png", 8, 8)]
+        (self.folder / "odd/train/images/b").mkdir(parents=True)
         boxes = [
             annotation([1.1, 2.2, 3.3, 4.4], id=1),
             annotation([30, -2.5, 15, 6.000000001], category_id=7, id=2),
@@ -55,6 +55,30 @@ class ConvertTest(TestCase):
         ):
             self.assertEqual((name_found, crowd), (name_expected, expected_crowd))
             self.assertEqual([round(side, 9) for side in box], [round(side, 9) for side in expected_box])
+
+    @parameterized.parameters([[-10, 0, 12, 10]], [[-5, 0, 60, 10]], [[30, -50, 40, 100]])
+    def test_boxes_that_stick_far_out_train_alike(self, bbox):
+        write_set(self.folder / "set", [annotation(bbox)])
+        for name in FORMATS:
+            convert(self.folder / "set", self.folder / name, name)
+            self.assert_same(load_index(self.folder / "set", "train"), load_index(self.folder / name, "train"))
+
+    def test_same_names_in_several_folders(self):
+        for split in ("one", "two"):
+            write_yolo(self.folder / "set", {"a": "0 0.5 0.5 0.5 0.5"}, split=split)
+        (self.folder / "set/data.yaml").write_text("train: [one/images, two/images]\nnames: [a]\n")
+        for name in FORMATS:
+            convert(self.folder / "set", self.folder / name, name)
+            self.assertLen(load_index(self.folder / name, "train").records, 2)
+
+    def test_what_is_no_format_or_split(self):
+        write_set(self.folder / "set", [])
+        with self.assertRaisesRegex(InputError, "coco, yolo, voc, received 'foo'"):
+            convert(self.folder / "set", self.folder / "out", "foo")
+        with self.assertRaisesRegex(InputError, "coco, yolo, voc, received 'foo'"):
+            ReadOptions(format="foo")
+        with self.assertRaisesRegex(InputError, "no dev_fraction"):
+            convert(self.folder / "set", self.folder / "out", "yolo", ReadOptions(dev_fraction=0.1))
 
     def test_yolo_cannot_hold_crowds(self):
         report = convert(self.write_odd(), self.folder / "out", "yolo")["train"]
@@ -106,6 +130,7 @@ class ConvertTest(TestCase):
         with self.assertRaisesRegex(InputError, "different names"):
             convert(self.folder / "set", self.folder / "out", "voc")
         self.assertFalse((self.folder / "out").exists())
+        self.assertLen(convert(self.folder / "set", self.folder / "out", "coco"), 1)
 
     def test_images_from_outside_stay_inside(self):
         content = write_set(self.folder / "set", [])

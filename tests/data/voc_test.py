@@ -150,6 +150,39 @@ class VocTest(TestCase):
         problems = load_index(self.folder, "train").problems.problems
         self.assertEqual(dict(problems), {"image without XML": ("b.png",), "XML without image": ("train/c.xml",)})
 
+    def test_one_xml_is_for_one_image(self):
+        """Neither the masks of a development kit nor an image of another split with the same name get it too."""
+        write_images(self.folder / "JPEGImages", [("a.jpg", 40, 20)])
+        for folder in ("SegmentationClass", "SegmentationObject"):
+            write_images(self.folder / folder, [("a.png", 40, 20)])
+        (self.folder / "Annotations").mkdir()
+        (self.folder / "Annotations/a.xml").write_text(voc_xml([CELL], 40, 20))
+        index = load_index(self.folder, "train")
+        self.assertLen(index.records, 1)
+        self.assertEmpty(index.problems.problems)
+        write_images(self.folder / "val", [("a.jpg", 40, 20), ("b.jpg", 40, 20)])
+        (self.folder / "val/b.xml").write_text(voc_xml([CELL], 40, 20))
+        self.assertEqual(dict(load_index(self.folder, "val").problems.problems), {"image without XML": ("a.jpg",)})
+
+    def test_names_in_lists(self):
+        names = ("my photo", "b", "c.d")
+        self.read(CELL, images=[("a.png", 40, 20), *((f"{name}.png", 40, 20) for name in names)])
+        for name in names:
+            (self.folder / f"train/{name}.xml").write_text(voc_xml([CELL], 40, 20))
+        (self.folder / "ImageSets/Main").mkdir(parents=True)
+        (self.folder / "ImageSets/Main/train.txt").write_text("my photo\nb.png\nc.d  -1\nghost\n")
+        index = load_index(self.folder, "train")
+        self.assertLen(index.records, 3)
+        self.assertEqual(dict(index.problems.problems), {"name in a list without image": ("ghost",)})
+
+    def test_linked_folders_and_capitals(self):
+        write_voc(self.folder / "elsewhere", {"a": [CELL]})
+        (self.folder / "elsewhere/train/a.xml").rename(self.folder / "elsewhere/train/a.XML")
+        (self.folder / "set").mkdir()
+        (self.folder / "set/train").symlink_to(self.folder / "elsewhere/train")
+        (self.folder / "set/loop").symlink_to(self.folder / "set")
+        self.assertLen(load_index(self.folder / "set", "train").records, 1)
+
     def test_xml_in_a_folder_of_its_own(self):
         self.read(CELL)
         write_voc(self.folder, {"b": [("cell", 5, 5, 9, 9)]}, images=[("b.png", 40, 20)], split="val")

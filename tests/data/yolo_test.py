@@ -103,6 +103,20 @@ class YoloTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual([pathlib.Path(record.path).name for record in index.records], ["b.png"])
         self.assertEqual(dict(index.problems.problems), {"image whose labels are no text": (LABELS,)})
 
+    def test_labels_without_an_image(self):
+        self.read("0 0.5 0.5 0.5 0.5")
+        for name in ("b", "classes"):
+            (self.folder / f"train/labels/{name}.txt").write_text("0 0.5 0.5 0.5 0.5")
+        problems = load_index(self.folder, "train").problems.problems
+        self.assertEqual(dict(problems), {"labels without image": ("train/labels/b.txt",)})
+
+    def test_splits_that_are_not_there(self):
+        self.read("0 0.5 0.5 0.5 0.5")
+        self.write_yaml("train: train/images\nval: val/images\ntest: test-dev.txt\nnames: [a]\n")
+        self.assertLen(load_index(self.folder, "train").records, 1)
+        with self.assertRaisesRegex(InputError, "No split 'val'.*--val-fraction"):
+            load_index(self.folder, "val")
+
     def test_corrupt_image(self):
         self.read("0 0.5 0.5 0.5 0.5", images=[(name, 40, 20) for name in ("a.png", "b.png")])
         (self.folder / "train/images/b.png").write_text("no image")

@@ -3,7 +3,6 @@
 The numbers of each size stand here: KerasCV's own size names would fetch the architecture from a hub.
 """
 
-import os
 from typing import NamedTuple
 
 import keras
@@ -78,10 +77,10 @@ def _with_fused_norm(layer):
 
 def _load(backbone, weights):
     try:
-        if os.path.exists(weights):
-            backbone.load_weights(weights)
-        else:
+        if weights in keras_cv.models.YOLOV8Backbone.presets:  # No other name or address is fetched.
             backbone.set_weights(keras_cv.models.YOLOV8Backbone.from_preset(weights).get_weights())
+        else:
+            backbone.load_weights(weights)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
             f"model.backbone.weights: cannot load {weights!r} into this backbone; expected the path of a .weights.h5 "
