@@ -234,7 +234,7 @@ class OverrideTest(ConfigTestCase):
         self.assertEqual(config.model.attention[0].reduction, 2)
         self.assertEqual(apply_overrides(Config(), ["data.cache=null"]).data.cache, None)
         self.assertEqual(apply_overrides(Config(), ["model.levels.0=P3"]), Config())
-        self.assertEqual(apply_overrides(Config(), ["data.path=a=b"]).data.path, "a=b")
+        self.assertEqual(apply_overrides(Config(), ["data.path=/a=b"]).data.path, "/a=b")
 
     def test_settings_that_hold_together_only_are_checked_after_all_overrides(self):
         config = apply_overrides(Config(), ["data.image_size=96", "model.levels=[P2, P3]", "data.image_size=72"])

@@ -1,4 +1,7 @@
-"""Every command and every Python block of the README and the guides, run where a reader would run it."""
+"""Every command and every Python block of the README and the guides, run where a reader would run it.
+
+What installs is left to CI, which begins with it; `make quickstart` and the benchmarks have tests of their own.
+"""
 
 import contextlib
 import functools
@@ -26,6 +29,7 @@ from tests.videos import write_video
 PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if "```" in path.read_text()]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ELSEWHERE = ("source ", "make ", "git ", "pip ", ".venv/bin/pip ", "export ")  # what installs and tests; not run again
+SETTINGS = ("train.epochs=1", "train.schedule.warmup_epochs=0", "data.image_size=64")
 SMALL = (  # the same in seconds
     ("image_size=320", "image_size=64"),
     ("epochs=60", "epochs=1"),
@@ -53,9 +57,8 @@ def write_place(folder):
     (sets / "images").symlink_to("set/val")
     write_video(sets / "street.mp4")
     shutil.copytree(ROOT / "configs", folder / "configs")
-    settings = ("train.epochs=1", "train.schedule.warmup_epochs=0", "data.image_size=64")
     train = ["train", "--config", folder / "configs/quickstart.yaml", "--data", sets / "set"]
-    run_kyolo([*train, "--output", folder / "saved_models/mine", *(x for text in settings for x in ("--set", text))])
+    run_kyolo([*train, "--output", folder / "saved_models/mine", *(x for text in SETTINGS for x in ("--set", text))])
 
 
 def run_kyolo(arguments):
@@ -107,8 +110,19 @@ class DocsTest(parameterized.TestCase):
             (self.folder / "configs/own.yaml").write_text(text)
             load_config("configs/own.yaml")
 
+    def test_the_readme_goes_the_whole_way(self):
+        """Its commands as they stand there, on what its own training has written; one epoch of a narrow model."""
+        shutil.rmtree("saved_models/mine")
+        kyolo = [shlex.split(command)[1:] for command in commands(ROOT / "README.md") if command.startswith("kyolo ")]
+        self.assertEqual([command[0] for command in kyolo], ["train", "evaluate", "predict", "export"])
+        run_kyolo([*kyolo[0], *(x for text in (*SETTINGS, "model.backbone.size=p") for x in ("--set", text))])
+        for command in kyolo[1:]:
+            run_kyolo(command)
+        self.assertTrue(pathlib.Path("detector.tflite").is_file())
+        self.assertLen(list(pathlib.Path("pictures").glob("*.jpg")), 4)
+
     def run_command(self, arguments):
-        """Training from the start is a dry run of a narrow model: tests of its own go the whole way."""
+        """Training from the start is a dry run of a narrow model; the README's goes the whole way above."""
         if arguments[0] == "train" and "--resume" not in arguments:
             arguments += ["--set", "model.backbone.size=p", *["--dry-run"] * ("--dry-run" not in arguments)]
         run_kyolo(arguments)

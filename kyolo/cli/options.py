@@ -88,7 +88,7 @@ def with_run_data(config: Config, arguments: argparse.Namespace, allowed: Sequen
     Another data set than the run's has its own format and splits, and no leave to lead outside, unless these say so.
     """
     if arguments.data is not None:
-        own = {"format": None, "val_fraction": 0.0, "dev_fraction": 0.0, "allow_outside": False}
+        own: dict[str, typing.Any] = {"format": None, "val_fraction": 0.0, "dev_fraction": 0.0, "allow_outside": False}
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, **own))
     return with_data(override_run(config, arguments.set, allowed), arguments)
 
