@@ -15,6 +15,7 @@ from kyolo.data.transforms import fit_image
 from kyolo.errors import InputError
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF")  # no other of Pillow's: some of them start programs
+DECODER = "pillow"  # part of a cached image's name: another decoder gives other pixels
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif")
 TURNS = {  # what makes a picture of an EXIF orientation upright; from 5 on height and width are swapped
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -148,7 +149,7 @@ class ImageStore:
     def _file(self, path: str) -> Path:
         """Where an image is kept on disk: the name changes with the file, its time stamp and the target size."""
         status = os.stat(path)
-        key = (os.path.realpath(path), status.st_mtime_ns, status.st_size, self.image_size, self.fit)
+        key = (DECODER, os.path.realpath(path), status.st_mtime_ns, status.st_size, self.image_size, self.fit)
         name = hashlib.sha1(repr(key).encode(), usedforsecurity=False).hexdigest()
         root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         return root / "kyolo" / "images" / name[:2] / f"{name}.npy"
