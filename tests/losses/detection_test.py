@@ -121,12 +121,12 @@ class DetectionLossTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllEqual(found[background], np.zeros_like(found[background]))
         point = int(np.argmax(targets.sum(axis=-1)))
         logits, step = np.float64(y_pred["box_logits"][0, point]), 1e-4
-        _, alpha = oracles.ciou_alpha(decode(logits, points[point], strides[point]), target_boxes[point])
+        start = decode(logits, points[point], strides[point])
 
         def term(logits):
             box = decode(logits, points[point], strides[point])
             distances = oracles.boxes_to_distances(target_boxes[point], points[point]) / strides[point]
-            similarity = oracles.ciou(box, target_boxes[point], alpha)
+            similarity = oracles.ciou(box, target_boxes[point], at=(start, target_boxes[point]))
             value = 7.5 * (1 - similarity) + 1.5 * oracles.dfl(distances, logits)
             return value * targets[point].sum() / max(targets.sum(), 1)
 

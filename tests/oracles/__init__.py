@@ -6,9 +6,9 @@ B batch, H W C map, A anchor points, G padded truths, K classes, R bins.
 """
 
 # ruff: noqa: F401
-from tests.oracles.boxes import ciou, ciou_alpha, iou, offsets, sides, siou, siou_asin
+from tests.oracles.boxes import ciou, diou, eiou, giou, inner_iou, iou, mpdiou, scaled, shape_iou, siou, siou_asin
 from tests.oracles.detection import assign, detection_loss, detection_parts
 from tests.oracles.layers import batch_norm, c2f, channel_shuffle, conv, conv_bn_act, gam, max_pool, silu, sppf
-from tests.oracles.losses import bce, dfl
+from tests.oracles.losses import BOX_LOSSES, CLASSIFICATION_LOSSES, bce, dfl
 from tests.oracles.numbers import divide, sigmoid, softmax
 from tests.oracles.points import anchor_points, boxes_to_distances, distances_to_boxes, expected_distances

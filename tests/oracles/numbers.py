@@ -10,8 +10,8 @@ def divide(numerator, denominator):
 
 
 def sigmoid(logits):
-    """1 / (1 + exp(-x)) by tanh, which cannot overflow."""
-    return 0.5 * (1.0 + np.tanh(0.5 * np.float64(logits)))
+    """1 / (1 + exp(-x)), without overflow and exact where it is small."""
+    return np.exp(-np.logaddexp(0, -np.float64(logits)))
 
 
 def softmax(logits):
