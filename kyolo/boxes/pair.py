@@ -110,7 +110,9 @@ def shared_length(length1, length2, offset):
 
 
 def power(x, exponent):
-    """`x^exponent`, 0 for x at or below 0, where its gradient is 0 too and not infinite as for exponents below 1."""
+    """`x^exponent` for x >= 0, with the gradient 0 at 0, where it is infinite for exponents below 1."""
+    if exponent == 0:
+        return ops.ones_like(x)
     is_positive = x > 0
     return ops.where(is_positive, ops.power(ops.where(is_positive, x, 1), exponent), 0)
 
