@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from kyolo.cli.options import add_data_arguments, add_set_argument, import_tensorflow, with_data
+from kyolo.cli.options import add_data_arguments, add_import_argument, add_set_argument, import_tensorflow, with_data
 from kyolo.config import Config, config_to_dict, image_hw, load_config, to_yaml
 from kyolo.errors import InputError
 
@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="RUN", help="folder to write the run into; a new one unless --resume")
     add_data_arguments(parser, "the data set")
     add_set_argument(parser, "train.epochs=60")
+    add_import_argument(parser)
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--resume", action="store_true", help="continue the run in --output, with the config it has")
     mode.add_argument(
