@@ -39,6 +39,9 @@ class TaskAlignedAssigner:
         top_k: points chosen for each object. Default 10, YOLOv8's (13 in the paper).
         alpha: exponent of the score. Default 0.5, YOLOv8's (1 in the paper).
         beta: exponent of the overlap. Default 6.0.
+        enlarge_tiny: let an object with a side below the smallest stride be learnt by the points inside a box of twice
+            that stride about the same centre; without it an object between the points has none. Its chosen points are
+            then always such candidates, also where no prediction overlaps it. Default False, as YOLOv8.
 
     Reference:
         Feng et al., TOOD, arXiv 2108.07755, section 3.2. YOLOv8 measures the overlap by CIoU, the paper by IoU.
@@ -48,8 +51,9 @@ class TaskAlignedAssigner:
     top_k: int = 10
     alpha: float = 0.5
     beta: float = 6.0
+    enlarge_tiny: bool = False
 
-    def __call__(self, pred_scores, pred_boxes, anchor_points, gt_labels, gt_boxes, gt_mask):
+    def __call__(self, pred_scores, pred_boxes, anchor_points, gt_labels, gt_boxes, gt_mask, strides=None):
         """Assigns, without a gradient.
 
         Args:
@@ -59,16 +63,19 @@ class TaskAlignedAssigner:
             gt_labels: `(B, G)` int class ids; 0 where padded.
             gt_boxes: `(B, G, 4)` xyxy boxes in pixels.
             gt_mask: `(B, G)` bool, True for real objects.
+            strides: `(A,)` stride of each point in pixels, for `enlarge_tiny`.
 
         Returns:
             An `Assignment`.
         """
         pred_scores, pred_boxes = ops.stop_gradient(pred_scores), ops.stop_gradient(pred_boxes)
-        inside = self._inside(anchor_points, gt_boxes, gt_mask)  # (B, G, A)
+        candidate_boxes = _enlarge(gt_boxes, ops.min(strides)) if self.enlarge_tiny else gt_boxes
+        inside = self._inside(anchor_points, candidate_boxes, gt_mask)  # (B, G, A)
         overlaps = ciou(gt_boxes[:, :, None, :], pred_boxes[:, None, :, :])
         overlaps = ops.where(inside, ops.maximum(overlaps, 0), 0)  # (B, G, A)
         alignment = self._alignment(pred_scores, overlaps, gt_labels)  # (B, G, A)
-        chosen = ops.logical_and(self._top(alignment), inside)
+        rank = ops.where(inside, alignment, -1) if self.enlarge_tiny else alignment
+        chosen = ops.logical_and(self._top(rank), inside)
         chosen = self._one_object_a_point(chosen, ops.where(inside, overlaps, -1))
         return self._targets(chosen, alignment, overlaps, gt_labels, gt_boxes)
 
@@ -111,3 +118,10 @@ class TaskAlignedAssigner:
         boxes = ops.take_along_axis(gt_boxes, index[:, :, None], axis=1)
         scores = ops.one_hot(labels, self.num_classes, dtype=score.dtype) * score[:, :, None]
         return Assignment(labels, boxes, scores, ops.any(chosen, axis=1))
+
+
+def _enlarge(boxes, stride):
+    """Gives sides below a stride twice its length, about the same centre."""
+    low, high = ops.split(boxes, 2, axis=-1)
+    missing = ops.where(high - low < stride, 2 * stride - (high - low), 0) / 2
+    return ops.concatenate([low - missing, high + missing], axis=-1)

@@ -60,12 +60,13 @@ def _check_alone(arguments: argparse.Namespace) -> None:
 def _describe(config: Config) -> dict:
     """Print the resolved config, the trainable weights and GFLOP of its model; return them as a document."""
     import_tensorflow()
-    from kyolo.models import build_detector
+    from kyolo.models import build_detector, build_loss
     from kyolo.models.cost import count_gflop, count_weights
 
     config = _resolve(config)
     detector = build_detector(config.model)
     height, width = image_hw(config.data.image_size)
+    build_loss(config.model.loss, (height, width))  # says what is wrong with its settings
     weights, gflop = count_weights(detector), count_gflop(detector, (height, width))
     print(to_yaml(config_to_dict(config)))
     print(f"trainable weights  {weights:,}")
