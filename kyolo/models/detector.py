@@ -65,6 +65,11 @@ class Detector(keras.Model):
         """Number of classes K."""
         return self.head.num_classes
 
+    @property
+    def loss_variables(self):
+        """Those of `variables` that the loss keeps, such as WIoU's mean; none of them predicts anything."""
+        return [getattr(self, name) for name in self._loss_weights]
+
     def call(self, images, training=None):
         maps = self.backbone(images, training=training)
         for part in (self.top, self.neck, self.head):
@@ -101,7 +106,7 @@ class Detector(keras.Model):
         for name in self._loss_weights:  # of the loss before, if any
             delattr(self, name)
         self._loss_weights = []
-        averaged = self.variables  # those of the loss are none of the model's function
+        averaged = self.variables  # the loss' own are no part of what predicts
         self.detection_loss = DetectionLoss() if loss is None else loss
         self.detection_loss.build(self._add_loss_weight)
         self.part_means = {name: keras.metrics.Mean(name=name) for name in self.detection_loss.weights}

@@ -25,6 +25,7 @@ from kyolo.training.run_folder import locked, open_run
 SETTINGS = (
     "model.backbone.size=p", "data.image_size=64", "train.epochs=2", "train.batch_size=4", "train.precision=float32",
     "train.schedule.warmup_epochs=0.5", "augment.close_mosaic=1", "train.checkpoint_every=2",
+    "model.loss.box.kind=wiou",  # whose mean is state of the run too
 )  # fmt: skip
 
 
@@ -79,8 +80,13 @@ class TrainTest(tf.test.TestCase):
     def test_weights_load_with_the_average(self):
         detector = open_run(self.folder / "run").load_detector("last")
         average = load_checkpoint(self.folder / "run" / "weights" / "last.npz").group("ema")
+        self.assertCountEqual([variable.path for variable in detector.variables], average)
         for variable in detector.variables:
             self.assertAllEqual(variable, average[variable.path], msg=variable.path)
+
+    def test_the_mean_of_the_box_loss_is_kept(self):
+        (mean,) = load_checkpoint(self.folder / "run" / "weights" / "last.npz").group("loss").values()
+        self.assertBetween(float(mean), 0.9, 0.9999)  # from 1, by steps of a hundredth
 
     def _stopped_at(self, step, output):
         """Trains until a step is done, stops, goes on, and returns the last checkpoint."""
@@ -142,9 +148,10 @@ class TrainTest(tf.test.TestCase):
 
     @pytest.mark.slow
     def test_evaluation_every_other_epoch(self):
-        state, best = self._train_with_scores([0.4, 0.3], "every", "train.evaluate_every=2")
+        state, best = self._train_with_scores([0.4, 0.3], "every", "train.evaluate_every=2", "train.ema.decay=0")
         self.assertEqual([row.get("val_ap") for row in state["history"]], [None, 0.4, None, 0.3])
         self.assertEqual(best["epoch"], 2)
+        self.assertLen(open_run(self.folder / "every").load_detector().loss_variables, 0)  # without average, and whole
 
     @pytest.mark.slow
     def test_without_anything_to_find_the_latest_weights_are_kept(self):
