@@ -1,4 +1,5 @@
 import contextlib
+import importlib
 import json
 import sys
 
@@ -11,38 +12,25 @@ import kyolo
 from kyolo import registry
 from kyolo.config import BoxLossConfig, Config, ConfigError, LossConfig, apply_overrides, config_to_dict
 from kyolo.models import build_loss
-from tests.test_case import TestCase
+from tests.test_case import ROOT, TestCase
 
-MODULE = """
-import kyolo
-
-@kyolo.register("box_loss", "half_iou")
-class HalfIoULoss(kyolo.losses.BoxLoss):
-    def __init__(self, factor=0.5, **kwargs):
-        super().__init__(**kwargs)
-        self.factor = factor
-
-    def call(self, y_true, y_pred):
-        return self.factor * (1 - kyolo.boxes.iou(y_pred, y_true))
-
-    def get_config(self):
-        return {**super().get_config(), "factor": self.factor}
-"""
+EXAMPLE = ("--import", "examples.custom_box_loss")
 FAMILIES = {"box_loss": kyolo.losses.BoxLoss, "classification_loss": kyolo.losses.ClassificationLoss}
 
 
-class RegistryTest(TestCase):
+class RegistryTest(tf.test.TestCase, TestCase):
     def setUp(self):
         super().setUp()
         for names in registry._registered.values():
             self.addCleanup(names.clear)
 
-    def write_module(self, text=MODULE, name="my_losses"):
-        (self.folder / f"{name}.py").write_text(text)
-        self.enterContext(contextlib.chdir(self.folder))
-        path = list(sys.path)
-        self.addCleanup(sys.path.__setitem__, slice(None), path)
-        self.addCleanup(sys.modules.pop, name, None)
+    def enter(self, folder):
+        """Makes a folder the current one, and forgets the modules that are imported from it."""
+        self.enterContext(contextlib.chdir(folder))
+        self.addCleanup(sys.path.__setitem__, slice(None), list(sys.path))
+        for name in set(sys.modules):
+            if name.startswith("examples"):
+                del sys.modules[name]
 
     @parameterized.parameters(*FAMILIES)
     def test_every_public_loss_of_a_family_has_a_name(self, family):
@@ -50,48 +38,51 @@ class RegistryTest(TestCase):
         public = {cls for cls in vars(kyolo.losses).values() if isinstance(cls, type) and issubclass(cls, base)}
         self.assertEqual({registry.find(family, name) for name in registry.names(family)}, public - {base})
 
-    def test_configuration_on_the_command_line(self):
-        self.write_module()
-        loss = ("--set", "model.loss.box={kind: half_iou, factor: 0.25}")
-        model = ("--set", "model.num_classes=3", "--set", "model.backbone.size=p")
+    def test_the_example_on_the_command_line(self):
+        self.enter(ROOT)
         (self.folder / "empty.yaml").write_text("")
-        train = ("train", "--config", "empty.yaml", "--dry-run", "--json", *model)
-        code, stdout, stderr = self.run_kyolo(*train, "--import", "my_losses", *loss)
+        train = ("train", "--config", self.folder / "empty.yaml", "--dry-run", "--json", *EXAMPLE)
+        train += ("--set", "model.num_classes=3", "--set", "model.backbone.size=p")
+        code, stdout, stderr = self.run_kyolo(*train, "--set", "model.loss.box={kind: nwd, scale: 20}")
         self.assertEqual(code, 0, stderr)
         box = json.loads(stdout)["config"]["model"]["loss"]["box"]
-        self.assertEqual(box, {"kind": "half_iou", "weight": 7.5, "factor": 0.25})
-        wrong = ("--set", "model.loss.box={kind: half_iou, factr: 0.25}")
-        self.assert_bad_input([*train, "--import", "my_losses", *wrong], "model.loss.box.factr", "did you mean factor?")
+        self.assertEqual(box, {"kind": "nwd", "weight": 7.5, "scale": 20})
+        for value, expected in (("scal: 20", "did you mean scale?"), ("scale: 0", "model.loss.box.scale: expected")):
+            self.assert_bad_input([*train, "--set", f"model.loss.box={{kind: nwd, {value}}}"], expected)
 
-    def test_without_the_import_the_name_is_unknown(self):
-        (self.folder / "empty.yaml").write_text("")
-        train = ("train", "--config", self.folder / "empty.yaml", "--dry-run", "--set", "model.loss.box.kind=half_iou")
-        self.assert_bad_input(train, "model.loss.box.kind", "half_iou", "shape_iou")
-
-    @parameterized.parameters(
-        ("no_such_module", None, "ModuleNotFoundError"),
-        ("broken", "def", "SyntaxError"),
-        ("raises", "1 / 0", "ZeroDivisionError: division by zero"),
-    )
-    def test_a_module_that_cannot_be_imported_is_one_line(self, name, text, reason):
-        if text is not None:
-            self.write_module(text, name)
-        self.assert_bad_input(["train", "--import", name], f"--import {name}", reason)
-
-    def test_own_loss_through_json_and_from_yaml(self):
-        self.write_module()
-        sys.path.insert(0, str(self.folder))
-        cls = __import__("my_losses").HalfIoULoss
-        config = LossConfig(box=BoxLossConfig("half_iou", arguments={"factor": 2.0}))
+    def test_the_example_from_yaml_and_through_json(self):
+        self.enter(ROOT)
+        cls = importlib.import_module("examples.custom_box_loss").NWDLoss
+        config = LossConfig(box=BoxLossConfig("nwd", arguments={"scale": 5.0}))
         again = LossConfig.from_mapping(config_to_dict(config))
         self.assertEqual(again, config)
         box = build_loss(again).box
-        # IoU is 25 / 175: twice what is missing to 1.
-        pair = np.float32([[0, 0, 10, 10]]), np.float32([[5, 5, 15, 15]])
-        self.assertAlmostEqual(float(box(*pair)), 2 * (1 - 25 / 175), places=6)
+        # Centres 3 and 4 apart, equal sizes: a distance of 5. Equal boxes: none, and no infinite gradient.
+        y_true, y_pred = tf.constant([[0.0, 0, 8, 8], [0, 0, 8, 8]]), tf.constant([[3.0, 4, 11, 12], [0, 0, 8, 8]])
+        with tf.GradientTape() as tape:
+            tape.watch(y_pred)
+            loss = box.call(y_true, y_pred)
+        self.assertAllClose(loss, [1 - np.exp(-1), 0], atol=1e-5)
+        self.assertTrue(np.isfinite(tape.gradient(loss, y_pred)).all())
         loaded = keras.losses.deserialize(json.loads(json.dumps(keras.losses.serialize(box))))
         self.assertIs(type(loaded), cls)
-        self.assertEqual(loaded.factor, 2.0)
+        self.assertEqual(loaded.scale, 5.0)
+
+    def test_without_the_import_the_name_is_unknown(self):
+        (self.folder / "empty.yaml").write_text("")
+        train = ("train", "--config", self.folder / "empty.yaml", "--dry-run", "--set", "model.loss.box.kind=nwd")
+        self.assert_bad_input(train, "model.loss.box.kind", "nwd", "shape_iou")
+
+    @parameterized.parameters(
+        ("examples.missing", None, "ModuleNotFoundError"),
+        ("examples_broken", "def", "SyntaxError"),
+        ("examples_raising", "1 / 0", "ZeroDivisionError: division by zero"),
+    )
+    def test_a_module_that_cannot_be_imported_is_one_line(self, name, text, reason):
+        self.enter(self.folder)
+        if text is not None:
+            (self.folder / f"{name}.py").write_text(text)
+        self.assert_bad_input(["train", "--import", name], f"--import {name}", reason)
 
     def test_a_class_takes_its_own_place_and_no_other(self):
         def define(qualname):
