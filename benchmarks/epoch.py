@@ -49,7 +49,7 @@ def main():
     detector = build_detector(model)
     detector.compile(
         build_optimizer(config.train, data.steps_per_epoch),
-        build_loss(model.loss),
+        build_loss(model.loss, data.image_size),
         ema_decay=config.train.ema.decay or None,
         jit_compile=config.train.jit_compile,
     )

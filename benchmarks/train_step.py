@@ -42,7 +42,7 @@ def main():
     detector = build_detector(config.model)
     detector.compile(
         build_optimizer(config.train, args.steps),
-        build_loss(config.model.loss),
+        build_loss(config.model.loss, (args.image_size, args.image_size)),
         ema_decay=config.train.ema.decay or None,
         jit_compile=config.train.jit_compile,
     )

@@ -11,6 +11,7 @@ if typing.TYPE_CHECKING:
     from kyolo.errors import InputError as InputError
     from kyolo.models import Detector as Detector
     from kyolo.models import build_detector as build_detector
+    from kyolo.registry import register as register
 
 __version__ = "0.1.0"
 
@@ -21,6 +22,7 @@ _HOMES = {
     "InputError": "kyolo.errors",
     "build_detector": "kyolo.models",
     "load_config": "kyolo.config",
+    "register": "kyolo.registry",
     "save_config": "kyolo.config",
 }
 _PACKAGES = (

@@ -12,6 +12,8 @@ MODULES = sorted((ROOT / "kyolo").rglob("*.py"))
 LEVELS = {
     "errors": 0,
     "files": 0,
+    "registry": 0,
+    "replicas": 0,
     "config": 0,
     "boxes": 0,
     "layers": 1,

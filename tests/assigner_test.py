@@ -54,6 +54,27 @@ class RandomScenesTest(AssignerCase):
             self.assertAllEqual(found.target_scores[~found.fg_mask], 0 * found.target_scores[~found.fg_mask])
         self.assertGreater(positives, 50)
 
+    @parameterized.parameters(0, 1, 30, 100, 300)
+    def test_equals_oracle_in_a_crowd(self, count):
+        arguments = list(inputs(scenes.random_scene(count, image_size=(96, 128), batch=2, padded=max(count, 1))))
+        arguments[-1] = np.broadcast_to(np.arange(max(count, 1)) < count, arguments[-1].shape)
+        found = self.check(arguments)
+        self.assertEqual(found.fg_mask.any(), count > 0)
+
+    @parameterized.parameters(*range(4))
+    def test_equals_oracle_where_much_is_equal(self, seed):
+        # Predictions are truths and scores one of two, so that alignments and overlaps tie in dozens.
+        scores, boxes, points, labels, gt_boxes, mask = inputs(scenes.random_scene(seed, batch=2, padded=24))
+        random = np.random.default_rng(seed)
+        boxes = np.take_along_axis(gt_boxes, random.integers(0, 24, (*boxes.shape[:2], 1)), axis=1)
+        scores = random.choice(np.float32([0.25, 0.5]), scores.shape)
+        self.check((scores, boxes, points, labels, gt_boxes, mask))
+
+    def test_no_slot_for_truths(self):
+        scores, boxes, points, *truth = inputs(scenes.random_scene(0, batch=2))
+        found = self.check((scores, boxes, points, *(x[:, :0] for x in truth)))
+        self.assertFalse(found.fg_mask.any())
+
     @parameterized.parameters({"top_k": 1}, {"top_k": 13, "alpha": 1.0}, {"beta": 2.0, "alpha": 0.25})
     def test_settings(self, **settings):
         for seed in range(3):

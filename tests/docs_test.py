@@ -29,6 +29,7 @@ from tests.videos import write_video
 PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if "```" in path.read_text()]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ELSEWHERE = ("source ", "make ", "git ", "pip ", ".venv/bin/pip ", "export ")  # what installs and tests; not run again
+ELSEWHERE += ("python3.11 -m venv ", ".venv-tfa/bin/pip ")  # the environment of tensorflow-addons
 SETTINGS = ("train.epochs=1", "train.schedule.warmup_epochs=0", "data.image_size=64")
 SMALL = (  # the same in seconds
     ("image_size=320", "image_size=64"),
@@ -89,7 +90,8 @@ class DocsTest(parameterized.TestCase):
             with self.subTest(command):
                 if not command.startswith(ELSEWHERE):
                     program, *arguments = shlex.split(os.path.expandvars(command))
-                    {"kyolo": self.run_command, "python": self.run_python}[program](arguments)
+                    programs = {"kyolo": self.run_command, "python": self.run_python}
+                    programs[program.removeprefix(".venv-tfa/bin/")](arguments)
 
     @parameterized.named_parameters((path.stem, path) for path in PAGES)
     def test_python(self, page):
@@ -128,9 +130,9 @@ class DocsTest(parameterized.TestCase):
         run_kyolo(arguments)
 
     def run_python(self, arguments):
-        """Benchmarks take minutes: here they are asked whether they have these options."""
+        """Benchmarks take minutes, or another environment: here they are asked whether they have these options."""
         script, *rest = arguments
-        if not script.startswith("benchmarks/"):
+        if not script.startswith(("benchmarks/", "tools/tfa_reference.py")):
             self.fail(f"{script}: say here how it is tested")
         done = subprocess.run(
             [sys.executable, str(ROOT / script), "--help"], capture_output=True, text=True, check=False

@@ -14,7 +14,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from kyolo.config import Block, Config  # noqa: E402 (a clone that is not installed)
+from kyolo.config import Block, Config, choices_of  # noqa: E402 (a clone that is not installed)
 
 OUTPUT = ROOT / "docs" / "configuration.md"
 HEAD = """# Configuration
@@ -71,6 +71,8 @@ def settings(block: type[Block]) -> Iterator[tuple[dataclasses.Field, typing.Any
 
 def row(field: dataclasses.Field, hint: typing.Any) -> str:
     """A line of a table."""
+    if hint is dict:
+        return f"| further keys | number, text or list of them | none | {field.metadata['doc']} |\n"
     missing = field.default is dataclasses.MISSING
     default = "must be given" if missing else f"`{plain(field.default)}`"
     return f"| `{field.name}` | {kind(field, hint)} | {default} | {field.metadata['doc']} |\n"
@@ -90,8 +92,9 @@ def name_of(field: dataclasses.Field, hint: typing.Any) -> str:
         block = isinstance(item, type) and issubclass(item, Block)
         inner = "blocks" if block else name_of(field, item)
         return f"list of {inner}" if others == [Ellipsis] else f"list of {1 + len(others)} of them"
-    if field.metadata["choices"]:
-        return ", ".join(f"`{choice}`" for choice in field.metadata["choices"])
+    choices = choices_of(field.metadata)
+    if choices:
+        return ", ".join(f"`{choice}`" for choice in choices)
     if field.metadata["duration"]:
         return "duration"
     limits = [f"{sign} {field.metadata[name]}" for name, sign in LIMITS if field.metadata[name] is not None]

@@ -11,7 +11,7 @@ import types
 import typing
 from collections.abc import Sequence
 
-from kyolo.cli.options import CheckFailed
+from kyolo.cli.options import CheckFailed, import_modules
 from kyolo.config import ConfigError
 from kyolo.errors import InputError
 
@@ -80,6 +80,7 @@ def _make_parser() -> argparse.ArgumentParser:
 def _run(command: types.ModuleType, arguments: argparse.Namespace) -> int:
     stdout = sys.stdout
     with contextlib.redirect_stdout(sys.stderr if arguments.json else stdout):
+        import_modules(getattr(arguments, "imports", ()))
         for document in command.run(arguments):
             if arguments.json:
                 print(json.dumps(document, allow_nan=False), file=stdout, flush=True)

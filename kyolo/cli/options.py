@@ -3,11 +3,14 @@
 import argparse
 import contextlib
 import dataclasses
+import importlib
 import os
+import sys
 import typing
 from collections.abc import Iterable, Iterator, Sequence
 
 from kyolo.config import Config, ConfigError, apply_overrides
+from kyolo.errors import InputError
 
 # What people look at: sure detections, one class each. AP wants many weak ones, as in the run's own settings.
 PICTURE_SETTINGS: dict[str, typing.Any] = {"confidence": 0.25, "multi_label": False}
@@ -23,6 +26,28 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights", choices=("best", "last"), default="best", help="which of its weights (default: best)"
     )
+    add_import_argument(parser)
+
+
+def add_import_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --import, which may be repeated."""
+    text = "import a Python module that registers classes (kyolo.register), from the current folder or installed"
+    parser.add_argument("--import", action="append", default=[], dest="imports", metavar="MODULE", help=text)
+
+
+def import_modules(names: Iterable[str]) -> None:
+    """Import the modules that --import names: their code runs, as that of any Python module."""
+    for name in names:
+        import_tensorflow()
+        if os.getcwd() not in sys.path:
+            sys.path.insert(0, os.getcwd())
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            raise InputError(
+                f"--import {name}: expected the name of a module that can be imported, such as my_losses for "
+                f"my_losses.py in the current folder, received {type(error).__name__}: {error}"
+            ) from error
 
 
 def add_set_argument(parser: argparse.ArgumentParser, example: str) -> None:

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from kyolo.cli.options import add_data_arguments, add_set_argument, import_tensorflow, with_data
+from kyolo.cli.options import add_data_arguments, add_import_argument, add_set_argument, import_tensorflow, with_data
 from kyolo.config import Config, config_to_dict, image_hw, load_config, to_yaml
 from kyolo.errors import InputError
 
@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="RUN", help="folder to write the run into; a new one unless --resume")
     add_data_arguments(parser, "the data set")
     add_set_argument(parser, "train.epochs=60")
+    add_import_argument(parser)
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--resume", action="store_true", help="continue the run in --output, with the config it has")
     mode.add_argument(
@@ -60,12 +61,13 @@ def _check_alone(arguments: argparse.Namespace) -> None:
 def _describe(config: Config) -> dict:
     """Print the resolved config, the trainable weights and GFLOP of its model; return them as a document."""
     import_tensorflow()
-    from kyolo.models import build_detector
+    from kyolo.models import build_detector, build_loss
     from kyolo.models.cost import count_gflop, count_weights
 
     config = _resolve(config)
     detector = build_detector(config.model)
     height, width = image_hw(config.data.image_size)
+    build_loss(config.model.loss, (height, width))  # says what is wrong with its settings
     weights, gflop = count_weights(detector), count_gflop(detector, (height, width))
     print(to_yaml(config_to_dict(config)))
     print(f"trainable weights  {weights:,}")

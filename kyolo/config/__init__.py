@@ -1,12 +1,16 @@
 """The configuration: frozen dataclasses, strict YAML files, dotted overrides and the errors that bad ones raise."""
 
 from kyolo.config.blocks import Block as Block
+from kyolo.config.blocks import choices_of as choices_of
+from kyolo.config.blocks import further_field as further_field
+from kyolo.config.blocks import one_of as one_of
 from kyolo.config.dialect import to_yaml as to_yaml
 from kyolo.config.errors import ConfigError as ConfigError
 from kyolo.config.files import apply_overrides as apply_overrides
 from kyolo.config.files import config_to_dict as config_to_dict
 from kyolo.config.files import load_config as load_config
 from kyolo.config.files import save_config as save_config
+from kyolo.config.schema import AssignerConfig as AssignerConfig
 from kyolo.config.schema import AttentionConfig as AttentionConfig
 from kyolo.config.schema import AugmentConfig as AugmentConfig
 from kyolo.config.schema import BackboneConfig as BackboneConfig
@@ -27,6 +31,7 @@ from kyolo.config.schema import TrainConfig as TrainConfig
 from kyolo.config.schema import image_hw as image_hw
 
 __all__ = [
+    "AssignerConfig",
     "AttentionConfig",
     "AugmentConfig",
     "BackboneConfig",
@@ -47,9 +52,12 @@ __all__ = [
     "ScheduleConfig",
     "TrainConfig",
     "apply_overrides",
+    "choices_of",
     "config_to_dict",
+    "further_field",
     "image_hw",
     "load_config",
+    "one_of",
     "save_config",
     "to_yaml",
 ]

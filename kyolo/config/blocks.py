@@ -8,7 +8,7 @@ import re
 import reprlib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from kyolo.config.errors import ConfigError
 from kyolo.errors import is_line
@@ -32,7 +32,7 @@ def setting(  # noqa: PLR0913 (all that can be said of a setting, by name)
     default: typing.Any = dataclasses.MISSING,
     *,
     doc: str,
-    choices: tuple[str, ...] | None = None,
+    choices: tuple[str, ...] | Callable[[], tuple[str, ...]] | None = None,
     minimum: float | None = None,
     maximum: float | None = None,
     above: float | None = None,
@@ -45,7 +45,8 @@ def setting(  # noqa: PLR0913 (all that can be said of a setting, by name)
     Args:
         default: its value where the file says nothing; without one the setting must be given.
         doc: one line: meaning, unit, and where the default comes from.
-        choices: the only texts allowed. For tuples, choices and limits hold for each item.
+        choices: the only texts allowed, or a function that gives them. For tuples, choices and limits hold for each
+            item.
         minimum: smallest number allowed.
         maximum: largest number allowed.
         above: numbers must be larger than this.
@@ -56,6 +57,11 @@ def setting(  # noqa: PLR0913 (all that can be said of a setting, by name)
     limits = {"minimum": minimum, "maximum": maximum, "above": above, "below": below}
     more = {"choices": choices, "path": path, "duration": duration}
     return dataclasses.field(default=default, metadata={"doc": doc, **more, **limits})
+
+
+def further_settings(doc: str) -> typing.Any:
+    """Declare the field, a dict, that takes the keys of a `Block` which no other field has; null means absent."""
+    return dataclasses.field(default_factory=dict, metadata={"doc": doc})
 
 
 class Block:
@@ -71,7 +77,7 @@ class Block:
             try:
                 value = _convert(getattr(self, field.name), hints[field.name], field.metadata)
             except ConfigError as error:
-                raise error.under(field.name) from None
+                raise (error if hints[field.name] is dict else error.under(field.name)) from None
             object.__setattr__(self, field.name, value)
         self.check()
 
@@ -81,18 +87,27 @@ class Block:
     @classmethod
     def from_mapping(cls, mapping: Mapping) -> typing.Self:
         """Build the block from a mapping of its settings; unknown and missing keys raise `ConfigError`."""
-        fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+        further = further_field(cls)
+        fields = [field for field in dataclasses.fields(cls) if field.name != further]  # type: ignore[arg-type]
         names = [field.name for field in fields]
-        for key in mapping:
-            if key not in names:
-                raise ConfigError(shorten(key, quote=False), f"unknown key; expected {_one_of(names, key)}")
+        unknown = {key: value for key, value in mapping.items() if key not in names}
+        for key in unknown:
+            if further is None:
+                raise ConfigError(shorten(key, quote=False), f"unknown key; expected {one_of(names, key)}")
         for field in fields:
             needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
             if needed and field.name not in mapping:
                 raise ConfigError(
                     field.name, f"missing; expected {_expected(str, field.metadata, None)}, received nothing"
                 )
-        return cls(**mapping)
+        known = {key: value for key, value in mapping.items() if key in names}
+        return cls(**known) if further is None else cls(**known, **{further: unknown})
+
+
+def further_field(block: type[Block]) -> str | None:
+    """Return the name of the field that `further_settings` declared, if there is one."""
+    hints = typing.get_type_hints(block)
+    return next((field.name for field in dataclasses.fields(block) if hints[field.name] is dict), None)  # type: ignore[arg-type]
 
 
 def shorten(value: object, *, quote: bool = True) -> str:
@@ -115,6 +130,8 @@ def _convert(value: typing.Any, hint: typing.Any, rules: Mapping) -> typing.Any:
         return _convert(value, members[isinstance(value, list | tuple) and len(members) > 1], rules)
     if typing.get_origin(hint) is tuple:
         return _convert_items(value, hint, rules)
+    if hint is dict:
+        return _convert_further(value)
     if issubclass(hint, Block):
         if isinstance(value, hint):
             return value
@@ -139,6 +156,18 @@ def _convert_items(value: typing.Any, hint: typing.Any, rules: Mapping) -> tuple
     return tuple(items)
 
 
+def _convert_further(value: typing.Any) -> dict:
+    if not isinstance(value, Mapping):
+        raise ConfigError("", f"expected a mapping of settings, received {shorten(value)}")
+    for key, item in value.items():
+        if not isinstance(key, str) or not key.isidentifier():
+            raise ConfigError(shorten(key, quote=False), "unknown key; expected a word of letters and underscores")
+        for one in item if isinstance(item, list | tuple) else (item,):
+            if not (one is None or (isinstance(one, bool | int | float | str) and _is_allowed(one, {}))):
+                raise ConfigError(key, f"expected a number, a text or a list of them, received {shorten(item)}")
+    return {key: list(item) if isinstance(item, tuple) else item for key, item in value.items() if item is not None}
+
+
 def _convert_scalar(value: typing.Any, kind: type, rules: Mapping) -> typing.Any:
     if rules["duration"] and isinstance(value, str):
         value = _seconds(value)
@@ -159,25 +188,31 @@ def _seconds(text: str) -> float | str:
 
 def _is_allowed(value: typing.Any, rules: Mapping) -> bool:
     if isinstance(value, str):
-        if rules["choices"] is not None:
-            return value in rules["choices"]
-        return bool(value) and is_line(value)
+        choices = choices_of(rules)
+        return bool(value) and is_line(value) if choices is None else value in choices
     is_number = abs(value) < 2**63 if isinstance(value, int) else math.isfinite(value)
     return is_number and all(
-        rules[name] is None or compare(value, rules[name]) for name, (_, compare) in _LIMITS.items()
+        rules.get(name) is None or compare(value, rules[name]) for name, (_, compare) in _LIMITS.items()
     )
 
 
 def _expected(kind: type, rules: Mapping, received: object) -> str:
     if rules["duration"]:
         return "seconds above 0, or a duration such as 90s, 5m or 1h30m"
-    if rules["choices"] is not None:
-        return _one_of(rules["choices"], received)
+    choices = choices_of(rules)
+    if choices is not None:
+        return one_of(choices, received)
     limits = [f"{sign} {rules[name]}" for name, (sign, _) in _LIMITS.items() if rules[name] is not None]
     return " ".join([_TYPE_NAMES[kind], " and ".join(limits)]).strip()
 
 
-def _one_of(names: Iterable[str], received: object) -> str:
+def choices_of(rules: Mapping) -> tuple[str, ...] | None:
+    """Return the only texts that the metadata of a field allows, if it names any."""
+    choices = rules.get("choices")
+    return choices() if callable(choices) else choices
+
+
+def one_of(names: Iterable[str], received: object) -> str:
     """List the names allowed; where one is near to what was received, ask whether that is meant."""
     names = list(names)
     near = difflib.get_close_matches(received[:60], names, n=1) if isinstance(received, str) else []

@@ -6,7 +6,7 @@ import typing
 from collections.abc import Iterable
 from pathlib import Path
 
-from kyolo.config.blocks import Block, shorten
+from kyolo.config.blocks import Block, further_field, shorten
 from kyolo.config.dialect import parse_yaml, to_yaml
 from kyolo.config.errors import ConfigError
 from kyolo.config.schema import Config
@@ -43,7 +43,9 @@ def apply_overrides(config: Config, overrides: Iterable[str]) -> Config:
 
 def config_to_dict(config: Block) -> dict[str, typing.Any]:
     """Return a configuration, or one block of it, as plain dicts, lists and scalars, in the order of the fields."""
-    return {field.name: _to_plain(getattr(config, field.name)) for field in dataclasses.fields(config)}  # type: ignore[arg-type]
+    plain = {field.name: _to_plain(getattr(config, field.name)) for field in dataclasses.fields(config)}  # type: ignore[arg-type]
+    further = plain.pop(further_field(type(config)) or "", {})
+    return {**plain, **further}
 
 
 def save_config(config: Config, path: str | os.PathLike) -> None:

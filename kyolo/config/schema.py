@@ -5,7 +5,8 @@
 
 from dataclasses import dataclass, field
 
-from kyolo.config.blocks import Block, setting
+from kyolo import registry
+from kyolo.config.blocks import Block, further_settings, setting
 from kyolo.config.errors import ConfigError
 
 LEVELS = ("P2", "P3", "P4", "P5", "P6")
@@ -63,8 +64,9 @@ class HeadConfig(Block):
 class BoxLossConfig(Block):
     """The loss between predicted and target boxes."""
 
-    kind: str = setting("ciou", choices=("ciou", "siou"), doc="1 - this similarity of boxes. Default: the reference's.")
+    kind: str = setting("ciou", choices=lambda: registry.names("box_loss"), doc="Which. Default: the reference's.")
     weight: float = setting(7.5, minimum=0, doc="Factor of this part in the sum. Default: the reference's gain.")
+    arguments: dict = further_settings("Arguments of that loss, such as theta of siou: docs/losses.md.")  # noqa: RUF009 (a field)
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,10 @@ class ClassificationLossConfig(Block):
     """The loss of the class scores."""
 
     kind: str = setting(
-        "bce", choices=("bce",), doc="Binary cross-entropy against soft targets. Default: the reference's."
+        "bce", choices=lambda: registry.names("classification_loss"), doc="Which. Default: the reference's."
     )
     weight: float = setting(0.5, minimum=0, doc="Factor of this part in the sum. Default: the reference's gain.")
+    arguments: dict = further_settings("Arguments of that loss, such as gamma of focal: docs/losses.md.")  # noqa: RUF009
 
 
 @dataclass(frozen=True)
@@ -85,8 +88,24 @@ class DFLConfig(Block):
 
 
 @dataclass(frozen=True)
+class AssignerConfig(Block):
+    """The choice of the anchor points that learn an object: those of the largest score^alpha x overlap^beta."""
+
+    top_k: int = setting(10, minimum=1, doc="Points chosen for each object. Default: the reference's; 13 in the paper.")
+    alpha: float = setting(0.5, minimum=0, doc="Exponent of the score. Default: the reference's; 1 in the paper.")
+    beta: float = setting(6.0, minimum=0, doc="Exponent of the overlap. Default: the paper's.")
+    enlarge_tiny: bool = setting(
+        False,
+        doc="Let an object with a side of at most the smallest stride have the points of a box of twice that, so "
+        "that none goes without a point. Default: the reference's.",
+    )
+
+
+@dataclass(frozen=True)
 class LossConfig(Block):
     """The weighted sum that training makes small."""
+
+    assigner: AssignerConfig = field(default_factory=AssignerConfig)
 
     box: BoxLossConfig = field(default_factory=BoxLossConfig)
     classification: ClassificationLossConfig = field(default_factory=ClassificationLossConfig)

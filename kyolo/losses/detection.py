@@ -3,14 +3,11 @@
 import keras
 from keras import ops
 
+from kyolo import registry
 from kyolo.assigner import TaskAlignedAssigner
 from kyolo.boxes.distances import boxes_to_distances, distances_to_boxes, expected_distances
-from kyolo.losses.classification import BinaryCrossentropy
 from kyolo.losses.dfl import DistributionFocalLoss
-from kyolo.losses.iou_losses import CIoULoss, SIoULoss
-
-BOX_LOSSES = {"ciou": CIoULoss, "siou": SIoULoss}
-CLASSIFICATION_LOSSES = {"bce": BinaryCrossentropy}
+from kyolo.losses.iou_losses import BoxLoss
 
 
 @keras.saving.register_keras_serializable("kyolo")
@@ -22,12 +19,16 @@ class DetectionLoss:
     weighted sum of the parts, times the batch size, so that gradients sum over images, as in YOLOv8.
 
     Args:
-        box: name ("ciou", "siou") or a `keras.losses.Loss` on `(..., 4)` xyxy boxes in pixels. Default "ciou".
-        classification: name ("bce") or a loss on `(..., K)` scores and logits. Default "bce".
+        box: name of a box loss, such as "siou", or a `keras.losses.Loss` on `(..., 4)` xyxy boxes in pixels. Default
+            "ciou".
+        classification: name, such as "varifocal", or a loss on `(..., K)` scores and logits. Default "bce".
         box_weight: weight of the box loss. Default 7.5, YOLOv8's.
         classification_weight: weight of the classification loss. Default 0.5, YOLOv8's.
         dfl_weight: weight of the distribution focal loss. Default 1.5, YOLOv8's.
         assigner: settings of `TaskAlignedAssigner` other than its defaults, such as `{"top_k": 13}`.
+
+    Raises:
+        ValueError: for a name that is none, or one whose loss cannot be built without arguments.
 
     Example:
         >>> DetectionLoss(box="siou").weights
@@ -37,13 +38,18 @@ class DetectionLoss:
     def __init__(
         self, box="ciou", classification="bce", box_weight=7.5, classification_weight=0.5, dfl_weight=1.5, assigner=None
     ):
-        self.box = _by_name(box, BOX_LOSSES, "box")
-        self.classification = _by_name(classification, CLASSIFICATION_LOSSES, "classification")
+        self.box = _by_name("box_loss", box)
+        self.classification = _by_name("classification_loss", classification)
         self.dfl = DistributionFocalLoss()
         self.weights = {"box": box_weight, "classification": classification_weight, "dfl": dfl_weight}
         self.assigner = dict(assigner or {})
 
-    def parts(self, y_true, y_pred, anchor_points, strides):
+    def build(self, add_weight):
+        """Makes the variables that the parts need; called by `Detector.compile`, as `BoxLoss.build`."""
+        if isinstance(self.box, BoxLoss):
+            self.box.build(add_weight)
+
+    def parts(self, y_true, y_pred, anchor_points, strides, training=False):
         """Computes the parts, not weighted, in float32.
 
         Args:
@@ -51,25 +57,32 @@ class DetectionLoss:
             y_pred: dict with `box_logits` `(B, A, 4, R)` and `class_logits` `(B, A, K)`.
             anchor_points: `(A, 2)` x, y in pixels.
             strides: `(A,)` stride of each point in pixels.
+            training: whether the variables that the parts keep, such as WIoU's mean, move.
 
         Returns:
             Dict of scalars `box`, `classification`, `dfl`.
         """
         box_logits = ops.cast(y_pred["box_logits"], "float32")
         class_logits = ops.cast(y_pred["class_logits"], "float32")
-        strides = strides[:, None]
-        pred_boxes = distances_to_boxes(expected_distances(box_logits) * strides, anchor_points)
-        assign = TaskAlignedAssigner(class_logits.shape[-1], **self.assigner)
-        target = assign(
-            ops.sigmoid(class_logits), pred_boxes, anchor_points, y_true["labels"], y_true["boxes"], y_true["mask"]
+        pred_boxes = distances_to_boxes(expected_distances(box_logits) * strides[:, None], anchor_points)
+        target = TaskAlignedAssigner(class_logits.shape[-1], **self.assigner)(
+            ops.sigmoid(class_logits),
+            pred_boxes,
+            anchor_points,
+            y_true["labels"],
+            y_true["boxes"],
+            y_true["mask"],
+            strides=strides,
         )
         weight = ops.sum(target.target_scores, axis=-1)  # (B, A), 0 for points without an object
-        distances = boxes_to_distances(target.target_boxes, anchor_points) / strides
+        distances = boxes_to_distances(target.target_boxes, anchor_points) / strides[:, None]
         sums = {
             "box": ops.sum(self.box.call(target.target_boxes, pred_boxes) * weight),
             "classification": ops.sum(self.classification.call(target.target_scores, class_logits)),
             "dfl": ops.sum(self.dfl.call(distances, box_logits) * weight),
         }
+        if training and isinstance(self.box, BoxLoss):
+            self.box.update(target.target_boxes, pred_boxes, target.fg_mask)
         normalizer = ops.maximum(ops.sum(weight), 1)
         return {name: value / normalizer for name, value in sums.items()}
 
@@ -95,9 +108,11 @@ class DetectionLoss:
         return cls(**{**config, **losses})
 
 
-def _by_name(loss, known, what):
+def _by_name(family, loss):
     if not isinstance(loss, str):
         return loss
-    if loss not in known:
-        raise ValueError(f"{what} must be one of {sorted(known)} or a keras.losses.Loss. Received: {loss!r}")
-    return known[loss]()
+    try:
+        return registry.find(family, loss)()
+    except TypeError as error:
+        problem = f"{family}: expected one that needs no arguments, received {loss!r} ({error})"
+        raise ValueError(f"{problem}; give an instance") from error

@@ -1,8 +1,20 @@
 """From a configuration to a detector: the one file of the models that sees the configuration."""
 
+import inspect
+
 import keras
 
-from kyolo.config import AttentionConfig, ConfigError, LossConfig, ModelConfig
+from kyolo import registry
+from kyolo.config import (
+    AttentionConfig,
+    BoxLossConfig,
+    ClassificationLossConfig,
+    ConfigError,
+    LossConfig,
+    ModelConfig,
+    config_to_dict,
+    one_of,
+)
 from kyolo.layers.gam import GAM
 from kyolo.losses.detection import DetectionLoss
 from kyolo.models.backbones import yolov8_backbone
@@ -52,15 +64,45 @@ def build_detector(config: ModelConfig, *, seed: int = 0) -> Detector:
     return detector
 
 
-def build_loss(config: LossConfig) -> DetectionLoss:
-    """Builds the loss that a configuration describes."""
+def build_loss(config: LossConfig, image_size: tuple[int, int] | None = None) -> DetectionLoss:
+    """Builds the loss that a configuration describes.
+
+    Args:
+        config: what to build.
+        image_size: `(height, width)` of the network's input in pixels, for losses that ask for it.
+
+    Raises:
+        ConfigError: for an argument that a loss does not take, or a value that it refuses.
+    """
     return DetectionLoss(
-        box=config.box.kind,
-        classification=config.classification.kind,
+        box=_build_part("box_loss", config.box, "model.loss.box", image_size),
+        classification=_build_part(
+            "classification_loss", config.classification, "model.loss.classification", image_size
+        ),
         box_weight=config.box.weight,
         classification_weight=config.classification.weight,
         dfl_weight=config.dfl.weight,
+        assigner=config_to_dict(config.assigner),
     )
+
+
+def _build_part(
+    family: str, block: BoxLossConfig | ClassificationLossConfig, path: str, image_size: tuple[int, int] | None
+) -> keras.losses.Loss:
+    """Builds the loss of a block from the arguments that stand beside its kind."""
+    cls = registry.find(family, block.kind)
+    takes = [name for name in inspect.signature(cls).parameters if name not in ("reduction", "name", "dtype", "kwargs")]
+    for name in block.arguments:
+        if name not in takes:
+            expected = one_of(takes, name) if takes else "nothing further"
+            raise ConfigError(f"{path}.{name}", f"unknown key for {block.kind}; expected {expected}")
+    given = {"image_size": image_size} if image_size is not None and "image_size" in takes else {}
+    try:
+        return cls(**{**given, **block.arguments})
+    except (TypeError, ValueError) as error:
+        name, _, problem = str(error).partition(": ")
+        where = (f"{path}.{name}", problem) if name in takes else (path, f"{block.kind} cannot be built: {error}")
+        raise ConfigError(*where) from error
 
 
 def _attention(block: AttentionConfig, number: int, channels: int) -> GAM:

@@ -42,6 +42,7 @@ class Detector(keras.Model):
         self.neck = neck
         self.head = head
         self.ema = None
+        self._loss_weights = []
         # Built here and not inside a call: the paths of the variables then do not begin with the detector's own name.
         shapes = [(None, None, None, level.channels) for level in self.levels]
         for part in (self.top, self.neck, self.head):
@@ -63,6 +64,11 @@ class Detector(keras.Model):
     def num_classes(self):
         """Number of classes K."""
         return self.head.num_classes
+
+    @property
+    def loss_variables(self):
+        """Those of `variables` that the loss keeps, such as WIoU's mean; none of them predicts anything."""
+        return [getattr(self, name) for name in self._loss_weights]
 
     def call(self, images, training=None):
         maps = self.backbone(images, training=training)
@@ -97,14 +103,26 @@ class Detector(keras.Model):
         """
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
         self.optimizer.build(self.trainable_variables)  # else the first step would be traced twice
+        for name in self._loss_weights:  # of the loss before, if any
+            delattr(self, name)
+        self._loss_weights = []
+        averaged = self.variables  # the loss' own are no part of what predicts
         self.detection_loss = DetectionLoss() if loss is None else loss
+        self.detection_loss.build(self._add_loss_weight)
         self.part_means = {name: keras.metrics.Mean(name=name) for name in self.detection_loss.weights}
-        self.ema = None if ema_decay is None else ExponentialMovingAverage(self.variables, ema_decay)
+        self.ema = None if ema_decay is None else ExponentialMovingAverage(averaged, ema_decay)
         self._compile_arguments = {"ema_decay": ema_decay, "jit_compile": jit_compile}
+
+    def _add_loss_weight(self, *, name, **kwargs):
+        # Every replica assigns the same value: losses sum over replicas what they keep.
+        variable = self.add_weight(name=name, trainable=False, aggregation="only_first_replica", **kwargs)
+        self._loss_weights.append(name)
+        setattr(self, name, variable)
+        return variable
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         points, strides = make_anchor_points(x.shape[1:3], self.strides)
-        parts = self.detection_loss.parts(y, y_pred, points, strides)
+        parts = self.detection_loss.parts(y, y_pred, points, strides, training=training)
         for name, value in parts.items():
             self.part_means[name].update_state(value)
         return self.detection_loss.total(parts, ops.shape(x)[0])

@@ -17,6 +17,7 @@ from kyolo.data import Augmentation, DatasetIndex, ImageStore, ReadOptions, load
 from kyolo.errors import InputError
 from kyolo.evaluation.detect import NMSSettings, Predictor
 from kyolo.files import write_text
+from kyolo.losses import DetectionLoss
 from kyolo.models.build import build_detector, build_loss
 from kyolo.models.detector import Detector
 from kyolo.training.checkpoint import load_checkpoint
@@ -58,11 +59,12 @@ def train(config: Config, output: str | os.PathLike, *, resume: bool = False) ->
         # What can fail for the user's mistakes comes before the first file is written.
         restorable = resume and open_run(path).weights_path("last").exists()
         detector = _start(from_scratch(config.model) if restorable else config.model, config.train.seed)
+        loss = build_loss(config.model.loss, image_hw(config.data.image_size))
         run = open_run(path) if resume else create_run(path, config)
         with locked(run.path):
             documents = {split: report.to_dict() for split, report in reports.items()}
             write_text(run.path / "data_report.json", json.dumps(documents, indent=2) + "\n")
-            return _train(run, detector, train_index, val_index, store)
+            return _train(run, detector, loss, (train_index, val_index), store)
 
 
 def load_indices(config: Config, store: ImageStore) -> tuple[DatasetIndex, DatasetIndex]:
@@ -127,8 +129,11 @@ def _start(model: ModelConfig, seed: int) -> Detector:
     return detector
 
 
-def _train(run: Run, detector: Detector, train_index: DatasetIndex, val_index: DatasetIndex, store: ImageStore) -> dict:
+def _train(
+    run: Run, detector: Detector, loss: DetectionLoss, indices: tuple[DatasetIndex, DatasetIndex], store: ImageStore
+) -> dict:
     config = run.config
+    train_index, val_index = indices
     shared = {"image_size": store.image_size, "fit": store.fit, "cache": store}
 
     def batches(start_step):
@@ -147,7 +152,7 @@ def _train(run: Run, detector: Detector, train_index: DatasetIndex, val_index: D
     steps_per_epoch = batches(0).steps_per_epoch
     detector.compile(
         optimizer=build_optimizer(config.train, steps_per_epoch),
-        loss=build_loss(config.model.loss),
+        loss=loss,
         ema_decay=config.train.ema.decay or None,
         jit_compile=config.train.jit_compile,
     )

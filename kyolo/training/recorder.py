@@ -136,8 +136,11 @@ class RunRecorder(keras.callbacks.Callback):
 
     def _groups(self) -> dict[str, list]:
         """All variables of a run, as `(path, variable)`, by the names of the checkpoint's groups."""
+        loss = [(variable.path, variable) for variable in self.detector.loss_variables]
+        kept = {path for path, _ in loss}
         groups = {
-            "model": [(variable.path, variable) for variable in self.detector.variables],
+            "model": [(variable.path, variable) for variable in self.detector.variables if variable.path not in kept],
+            "loss": loss,
             "optimizer": [(variable.path, variable) for variable in self.detector.optimizer.variables],
         }
         if self.detector.ema is not None:

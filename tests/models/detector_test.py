@@ -7,7 +7,7 @@ from absl.testing import parameterized
 
 import kyolo
 from kyolo.config import AttentionConfig, BackboneConfig, ModelConfig
-from kyolo.losses import DetectionLoss, SIoULoss
+from kyolo.losses import DetectionLoss, SIoULoss, WIoULoss
 from tests import oracles, scenes
 
 SIZE = (64, 96)
@@ -117,6 +117,34 @@ class DetectorTest(tf.test.TestCase, parameterized.TestCase):
         self.assertNotAllEqual(averaged[path], before[path])
         for variable in detector.variables:
             self.assertAllEqual(variable, after[variable.path])
+
+    def test_state_of_the_loss_moves_in_training_only(self):
+        detector = build(levels=("P3", "P4"))
+        count, data = len(detector.variables), tf.data.Dataset.from_tensors(batch(2))
+        detector.compile(keras.optimizers.SGD(0.0), DetectionLoss(box=WIoULoss(momentum=0.5)), ema_decay=0.9)
+        (mean,) = detector.loss_variables
+        self.assertIn(mean, detector.non_trainable_variables)
+        self.assertLen(detector.ema.averages, count)
+        detector.evaluate(data, verbose=0)
+        self.assertEqual(float(mean), 1.0)
+        detector.fit(data, verbose=0)
+        moved = float(mean)
+        self.assertBetween(moved, 0.5, 0.9999)
+        x, y_true = batch(2)
+        nothing = {**y_true, "mask": np.zeros_like(y_true["mask"])}
+        detector.fit(tf.data.Dataset.from_tensors((x, nothing)), verbose=0)
+        self.assertEqual(float(mean), moved)
+        path = os.path.join(self.get_temp_dir(), "detector.keras")
+        detector.save(path)
+        self.assertEqual(float(keras.models.load_model(path).loss_variables[0]), moved)
+
+    def test_compiled_anew_nothing_is_left_of_the_old_loss(self):
+        detector = build(levels=("P3", "P4"))
+        count = len(detector.variables)
+        for loss, more in ((WIoULoss(), 1), (WIoULoss(initial_mean=0.5), 1), (SIoULoss(), 0)):
+            detector.compile(loss=DetectionLoss(box=loss))
+            self.assertLen(detector.variables, count + more)
+        self.assertEmpty(detector.loss_variables)
 
     def test_without_an_average_the_block_changes_nothing(self):
         detector = build(levels=("P3", "P4"))

@@ -1,0 +1,92 @@
+"""The names by which configurations call classes: kyolo's own, and those that users register."""
+
+import importlib
+from collections.abc import Callable
+
+# Families, names, and where the class is, so that a configuration can be read without importing TensorFlow.
+_BUILT_IN = {
+    "box_loss": {
+        "iou": "kyolo.losses.iou_losses.IoULoss",
+        "giou": "kyolo.losses.iou_losses.GIoULoss",
+        "diou": "kyolo.losses.iou_losses.DIoULoss",
+        "ciou": "kyolo.losses.iou_losses.CIoULoss",
+        "eiou": "kyolo.losses.iou_losses.EIoULoss",
+        "focal_eiou": "kyolo.losses.iou_losses.FocalEIoULoss",
+        "siou": "kyolo.losses.iou_losses.SIoULoss",
+        "alpha_iou": "kyolo.losses.iou_losses.AlphaIoULoss",
+        "wiou": "kyolo.losses.wiou.WIoULoss",
+        "mpdiou": "kyolo.losses.iou_losses.MPDIoULoss",
+        "inner_iou": "kyolo.losses.iou_losses.InnerIoULoss",
+        "shape_iou": "kyolo.losses.iou_losses.ShapeIoULoss",
+    },
+    "classification_loss": {
+        "bce": "kyolo.losses.classification.BinaryCrossentropy",
+        "focal": "kyolo.losses.classification.FocalLoss",
+        "quality_focal": "kyolo.losses.classification.QualityFocalLoss",
+        "varifocal": "kyolo.losses.classification.VarifocalLoss",
+    },
+}
+_registered: dict[str, dict[str, type]] = {family: {} for family in _BUILT_IN}
+
+
+def register(family: str, name: str) -> Callable[[type], type]:
+    """Decorate a class so that configurations find it by name.
+
+    Args:
+        family: "box_loss" or "classification_loss": a `keras.losses.Loss` that is called with `y_true` and `y_pred`
+            and gives one value a box, or one a point and class. `kyolo.losses.BoxLoss` is a good base.
+        name: what stands in the configuration: `kind: name`. Further keys are arguments of the constructor. A class
+            of the same module and name may take its place, as when a notebook's cell runs again.
+
+    Returns:
+        The decorator. It also registers the class with Keras, so that files which hold it can be loaded.
+
+    Raises:
+        ValueError: the family is none, or the name is another's.
+
+    Example:
+        >>> @kyolo.register("box_loss", "half_iou")
+        ... class HalfIoULoss(kyolo.losses.BoxLoss):
+        ...     def call(self, y_true, y_pred):
+        ...         return 0.5 * (1 - kyolo.boxes.iou(y_pred, y_true))
+    """
+    if family not in _BUILT_IN:
+        raise ValueError(f"family: expected one of {', '.join(_BUILT_IN)}, received {family!r}")
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ValueError(f"name: expected a word of letters, digits and underscores, received {name!r}")
+
+    def decorate(cls: type) -> type:
+        import keras
+
+        other = _registered[family].get(name)
+        if name in _BUILT_IN[family] or (other is not None and _origin(other) != _origin(cls)):
+            raise ValueError(f"name: expected one that is not taken, received {name!r}, which is another {family}")
+        if keras.saving.get_registered_name(cls) == cls.__name__:  # not registered yet
+            keras.saving.register_keras_serializable(cls.__module__)(cls)
+        _registered[family][name] = cls
+        return cls
+
+    return decorate
+
+
+def names(family: str) -> tuple[str, ...]:
+    """Return the names of a family, kyolo's own first."""
+    return (*_BUILT_IN[family], *_registered[family])
+
+
+def find(family: str, name: str) -> type:
+    """Return the class of a name.
+
+    Raises:
+        ValueError: the family has no such name.
+    """
+    if name in _registered[family]:
+        return _registered[family][name]
+    if name not in _BUILT_IN[family]:
+        raise ValueError(f"{family}: expected one of {', '.join(names(family))}, received {name!r}")
+    module, _, attribute = _BUILT_IN[family][name].rpartition(".")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _origin(cls: type) -> tuple[str, str]:
+    return cls.__module__, cls.__qualname__

@@ -1,0 +1,147 @@
+import contextlib
+import importlib
+import json
+import sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+
+import kyolo
+from kyolo import registry
+from kyolo.config import BoxLossConfig, Config, ConfigError, LossConfig, apply_overrides, config_to_dict
+from kyolo.models import build_loss
+from tests.test_case import ROOT, TestCase
+
+EXAMPLE = ("--import", "examples.custom_box_loss")
+FAMILIES = {"box_loss": kyolo.losses.BoxLoss, "classification_loss": kyolo.losses.ClassificationLoss}
+
+
+class RegistryTest(tf.test.TestCase, TestCase):
+    def setUp(self):
+        super().setUp()
+        for names in registry._registered.values():
+            self.addCleanup(names.clear)
+
+    def enter(self, folder):
+        """Makes a folder the current one, and forgets the modules that are imported from it."""
+        self.enterContext(contextlib.chdir(folder))
+        self.addCleanup(sys.path.__setitem__, slice(None), list(sys.path))
+        for name in set(sys.modules):
+            if name.startswith("examples"):
+                del sys.modules[name]
+
+    @parameterized.parameters(*FAMILIES)
+    def test_every_public_loss_of_a_family_has_a_name(self, family):
+        base = FAMILIES[family]
+        public = {cls for cls in vars(kyolo.losses).values() if isinstance(cls, type) and issubclass(cls, base)}
+        self.assertEqual({registry.find(family, name) for name in registry.names(family)}, public - {base})
+
+    def test_the_example_on_the_command_line(self):
+        self.enter(ROOT)
+        (self.folder / "empty.yaml").write_text("")
+        train = ("train", "--config", self.folder / "empty.yaml", "--dry-run", "--json", *EXAMPLE)
+        train += ("--set", "model.num_classes=3", "--set", "model.backbone.size=p")
+        code, stdout, stderr = self.run_kyolo(*train, "--set", "model.loss.box={kind: nwd, scale: 20}")
+        self.assertEqual(code, 0, stderr)
+        box = json.loads(stdout)["config"]["model"]["loss"]["box"]
+        self.assertEqual(box, {"kind": "nwd", "weight": 7.5, "scale": 20})
+        for value, expected in (("scal: 20", "did you mean scale?"), ("scale: 0", "model.loss.box.scale: expected")):
+            self.assert_bad_input([*train, "--set", f"model.loss.box={{kind: nwd, {value}}}"], expected)
+
+    def test_the_example_from_yaml_and_through_json(self):
+        self.enter(ROOT)
+        cls = importlib.import_module("examples.custom_box_loss").NWDLoss
+        config = LossConfig(box=BoxLossConfig("nwd", arguments={"scale": 5.0}))
+        again = LossConfig.from_mapping(config_to_dict(config))
+        self.assertEqual(again, config)
+        box = build_loss(again).box
+        # Centres 3 and 4 apart, equal sizes: a distance of 5. Equal boxes: none, and no infinite gradient.
+        y_true, y_pred = tf.constant([[0.0, 0, 8, 8], [0, 0, 8, 8]]), tf.constant([[3.0, 4, 11, 12], [0, 0, 8, 8]])
+        with tf.GradientTape() as tape:
+            tape.watch(y_pred)
+            loss = box.call(y_true, y_pred)
+        self.assertAllClose(loss, [1 - np.exp(-1), 0], atol=1e-5)
+        self.assertTrue(np.isfinite(tape.gradient(loss, y_pred)).all())
+        loaded = keras.losses.deserialize(json.loads(json.dumps(keras.losses.serialize(box))))
+        self.assertIs(type(loaded), cls)
+        self.assertEqual(loaded.scale, 5.0)
+
+    def test_without_the_import_the_name_is_unknown(self):
+        (self.folder / "empty.yaml").write_text("")
+        train = ("train", "--config", self.folder / "empty.yaml", "--dry-run", "--set", "model.loss.box.kind=nwd")
+        self.assert_bad_input(train, "model.loss.box.kind", "nwd", "shape_iou")
+
+    @parameterized.parameters(
+        ("examples.missing", None, "ModuleNotFoundError"),
+        ("examples_broken", "def", "SyntaxError"),
+        ("examples_raising", "1 / 0", "ZeroDivisionError: division by zero"),
+    )
+    def test_a_module_that_cannot_be_imported_is_one_line(self, name, text, reason):
+        self.enter(self.folder)
+        if text is not None:
+            (self.folder / f"{name}.py").write_text(text)
+        self.assert_bad_input(["train", "--import", name], f"--import {name}", reason)
+
+    def test_a_class_takes_its_own_place_and_no_other(self):
+        def define(qualname):
+            cls = type("Mine", (kyolo.losses.BoxLoss,), {"__qualname__": qualname})
+            return registry.register("box_loss", "mine")(cls)
+
+        define("Mine")
+        again = define("Mine")  # a notebook's cell runs twice
+        self.assertIs(registry.find("box_loss", "mine"), again)
+        self.assertEqual(registry.names("box_loss")[-1], "mine")
+        with self.assertRaisesRegex(ValueError, "not taken.*'mine'"):
+            define("Another")
+        with self.assertRaisesRegex(ValueError, "not taken.*'ciou'"):
+            registry.register("box_loss", "ciou")(type("CIoU", (kyolo.losses.BoxLoss,), {}))
+
+    def test_wrong_names(self):
+        with self.assertRaisesRegex(ValueError, "box_loss, classification_loss, received 'boxloss'"):
+            kyolo.register("boxloss", "mine")
+        with self.assertRaisesRegex(ValueError, "received 'my loss'"):
+            kyolo.register("box_loss", "my loss")
+        with self.assertRaisesRegex(ValueError, "ciou.*received 'ciuo'"):
+            registry.find("box_loss", "ciuo")
+
+
+class FurtherKeysTest(parameterized.TestCase):
+    def test_arguments_stand_beside_the_kind(self):
+        config = apply_overrides(Config(), ["model.loss.box={kind: siou, theta: 3, weight: 5}"])
+        box = config.model.loss.box
+        self.assertEqual((box.kind, box.weight, box.arguments), ("siou", 5.0, {"theta": 3}))
+        self.assertEqual(config_to_dict(box), {"kind": "siou", "weight": 5.0, "theta": 3})
+        self.assertEqual(build_loss(config.model.loss).box.theta, 3)
+
+    def test_null_is_absent(self):
+        # With a base whose box loss has an argument, another kind can be chosen all the same.
+        overrides = ["model.loss.box={kind: siou, theta: 3}", "model.loss.box.kind=ciou", "model.loss.box.theta=null"]
+        self.assertEqual(apply_overrides(Config(), overrides).model.loss.box, BoxLossConfig("ciou"))
+
+    @parameterized.parameters(
+        ("{kind: siou, thet: 3}", r"^model.loss.box.thet: .*theta \(did you mean theta\?\)"),
+        ("{kind: ciou, theta: 3}", r"^model.loss.box.theta: unknown key for ciou; expected nothing further"),
+        ("{kind: siou, theta: 0.5}", r"^model.loss.box.theta: expected a number >= 1, received 0.5"),
+        ("{kind: siou, theta: high}", r"^model.loss.box.theta: expected a number >= 1, received 'high'"),
+        ("{kind: siou, reduction: sum}", r"^model.loss.box.reduction: unknown key"),
+        ("{kind: alpha_iou, base: siou}", r"^model.loss.box.base: expected one of iou, giou, diou, ciou"),
+        ("{kind: siou, theta: {a: 1}}", r"^model.loss.box.theta: expected a number, a text or a list"),
+        ("{kind: siou, the-ta: 1}", r"^model.loss.box.the-ta: unknown key"),
+    )
+    def test_wrong_arguments(self, text, message):
+        with self.assertRaisesRegex(ConfigError, message):
+            build_loss(apply_overrides(Config(), [f"model.loss.box={text}"]).model.loss)
+
+    def test_the_image_size_is_that_of_the_data_unless_given(self):
+        config = LossConfig(box=BoxLossConfig("mpdiou"))
+        self.assertEqual(build_loss(config, (320, 640)).box.image_size, (320, 640))
+        config = LossConfig(box=BoxLossConfig("mpdiou", arguments={"image_size": [64, 96]}))
+        self.assertEqual(build_loss(config, (320, 640)).box.image_size, (64, 96))
+        with self.assertRaisesRegex(ConfigError, "^model.loss.box: mpdiou .*image_size"):
+            build_loss(LossConfig(box=BoxLossConfig("mpdiou")))
+
+
+if __name__ == "__main__":
+    tf.test.main()
