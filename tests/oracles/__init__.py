@@ -6,7 +6,21 @@ B batch, H W C map, A anchor points, G padded truths, K classes, R bins.
 """
 
 # ruff: noqa: F401
-from tests.oracles.boxes import ciou, diou, eiou, giou, inner_iou, iou, mpdiou, scaled, shape_iou, siou, siou_asin
+from tests.oracles.boxes import (
+    alpha_iou,
+    ciou,
+    diou,
+    eiou,
+    giou,
+    inner_iou,
+    iou,
+    mpdiou,
+    scaled,
+    shape_iou,
+    siou,
+    siou_asin,
+    wiou,
+)
 from tests.oracles.detection import assign, detection_loss, detection_parts
 from tests.oracles.layers import batch_norm, c2f, channel_shuffle, conv, conv_bn_act, gam, max_pool, silu, sppf
 from tests.oracles.losses import BOX_LOSSES, CLASSIFICATION_LOSSES, bce, dfl

@@ -123,6 +123,23 @@ def shape_cost(p, g, theta=4.0, weights=(1.0, 1.0)):
     )
 
 
+def alpha_iou(p, g, base="ciou", alpha=3.0, at=None):
+    """2110.13675: IoU and every penalty to the power alpha; CIoU's own alpha is that of the plain IoU, inside."""
+    penalties = {
+        "iou": (),
+        "giou": (gap(p, g),),
+        "diou": (distance(p, g),),
+        "ciou": (distance(p, g), aspect_weight(*(at or (p, g))) * aspect(p, g)),
+    }
+    return iou(p, g) ** alpha - sum(penalty**alpha for penalty in penalties[base])
+
+
+def wiou(p, g, at=None):
+    """2301.10051, version 1: 1 - exp(rho^2 / c^2) (1 - IoU), where the diagonal c carries no gradient."""
+    (dx, dy), (cw, ch) = offsets(p, g), sides(enclosing(*(at or (p, g))))
+    return 1 - np.exp(divide(dx**2 + dy**2, cw**2 + ch**2)) * (1 - iou(p, g))
+
+
 def mpdiou(p, g, image_size):
     """2307.07662: the squared distances of the upper left and of the lower right corners over the image's diagonal."""
     height, width = image_size

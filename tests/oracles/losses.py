@@ -8,25 +8,8 @@ import functools
 
 import numpy as np
 
-from tests.oracles.boxes import (
-    aspect,
-    aspect_weight,
-    ciou,
-    diou,
-    distance,
-    eiou,
-    enclosing,
-    gap,
-    giou,
-    inner_iou,
-    iou,
-    mpdiou,
-    offsets,
-    shape_iou,
-    sides,
-    siou,
-)
-from tests.oracles.numbers import divide, sigmoid, softmax
+from tests.oracles.boxes import alpha_iou, ciou, diou, eiou, giou, inner_iou, iou, mpdiou, shape_iou, siou, wiou
+from tests.oracles.numbers import sigmoid, softmax
 
 
 def one_minus(similarity):
@@ -44,24 +27,11 @@ def focal_eiou(p, g, gamma=0.5, at=None):
     return iou(*(at or (p, g))) ** gamma * (1 - eiou(p, g))
 
 
-def alpha_iou(p, g, base="ciou", alpha=3.0, at=None):
-    """2110.13675: IoU and every penalty to the power alpha; CIoU's own alpha is that of the plain IoU, inside."""
-    penalties = {
-        "iou": (),
-        "giou": (gap(p, g),),
-        "diou": (distance(p, g),),
-        "ciou": (distance(p, g), aspect_weight(*(at or (p, g))) * aspect(p, g)),
-    }
-    return 1 - iou(p, g) ** alpha + sum(penalty**alpha for penalty in penalties[base])
-
-
-def wiou(p, g, version=3, initial_mean=1.0, gamma=0.5, alpha=1.9, delta=3.0, at=None):
-    """2301.10051: no gradient by the enclosing box, nor by the gains of versions 2 and 3, which compare with a mean."""
-    p0, g0 = at or (p, g)
-    (dx, dy), (cw, ch) = offsets(p, g), sides(enclosing(p0, g0))
-    relative = (1 - iou(p0, g0)) / initial_mean
+def focusing_wiou(p, g, version=3, initial_mean=1.0, gamma=0.5, alpha=1.9, delta=3.0, at=None):
+    """2301.10051: 1 - WIoU, in versions 2 and 3 times a gain without gradient that compares 1 - IoU with its mean."""
+    relative = (1 - iou(*(at or (p, g)))) / initial_mean
     gain = {1: 1.0, 2: relative**gamma, 3: relative / (delta * alpha ** (relative - delta))}[version]
-    return gain * np.exp(divide(dx**2 + dy**2, cw**2 + ch**2)) * (1 - iou(p, g))
+    return gain * (1 - wiou(p, g, at=at))
 
 
 def inner(p, g, base="ciou", ratio=0.75, at=None):
@@ -85,8 +55,8 @@ BOX_LOSSES = {
     "EIoULoss": one_minus(eiou),
     "FocalEIoULoss": focal_eiou,
     "SIoULoss": one_minus(siou),
-    "AlphaIoULoss": alpha_iou,
-    "WIoULoss": wiou,
+    "AlphaIoULoss": one_minus(alpha_iou),
+    "WIoULoss": focusing_wiou,
     "MPDIoULoss": one_minus(mpdiou),
     "InnerIoULoss": inner,
     "ShapeIoULoss": one_minus(shape_iou),
