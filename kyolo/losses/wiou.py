@@ -56,7 +56,7 @@ class WIoULoss(BoxLoss):
         if self.version == 1:
             return loss
         plain = ops.stop_gradient(1 - iou(y_pred, y_true))
-        outlierness = plain / ops.cast(self.mean, plain.dtype)
+        outlierness = plain / ops.convert_to_tensor(self.mean, dtype=plain.dtype)
         if self.version == 2:
             return outlierness**self.gamma * loss
         return outlierness / (self.delta * self.alpha ** (outlierness - self.delta)) * loss
