@@ -1,178 +1,157 @@
+import functools
+
 import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
 from kyolo import boxes
-from tests import oracles, scenes
+from tests import box_pairs, oracles
 
-# Predicted and target box.
-A = ((0, 0, 10, 10), (5, 5, 15, 15))
-B = ((0, 0, 40, 10), (0, 0, 10, 40))
-C = ((0, 0, 10, 10), (20, 0, 30, 10))
-D = ((4, 4, 8, 8), (0, 0, 10, 10))
-E = ((0, 0, 20, 10), (0, 0, 40, 20))
-F = ((102, 98, 205, 301), (100, 100, 200, 300))
-
-# 1 - similarity, computed in float64 by an implementation outside this project. By hand, in the order A to F:
-# IoU: 25 / 175, 100 / 700, 0, 16 / 100, 200 / 800.
-# CIoU: A adds rho^2 / c^2 = 50 / 450; B 450 / 3200 and alpha v = 0.168467; C 400 / 1000; D 2 / 200; E 125 / 2000, and
-# no aspect term, for the ratio is the same.
-LOSSES = {
-    "iou": (0.85714286, 0.85714286, 1.00000000, 0.84000000, 0.75000000, 0.08020085),
-    "ciou": (0.96825397, 1.16623548, 1.40000000, 0.85000000, 0.81250000, 0.08044016),
-    "siou": (0.96230354, 1.06583272, 1.29444385, 0.89139129, 0.84622516, 0.08116108),
+FUNCTIONS = [f for f in vars(boxes).values() if getattr(f, "__module__", None) == "kyolo.boxes.iou"]
+REQUIRED = {"mpdiou": {"image_size": (480, 640)}}
+OTHER_SETTINGS = {
+    "siou": [{"theta": 1.0}, {"theta": 2.5}],
+    "alpha_iou": [{"base": "iou"}, {"base": "giou"}, {"base": "diou"}, {"alpha": 1.0}, {"alpha": 2.0}],
+    "inner_iou": [{"ratio": 0.5}, {"ratio": 1.25}],
+    "shape_iou": [{"scale": 1.0}, {"scale": 0.5}],
 }
-KINDS = tuple((name, getattr(boxes, name), getattr(oracles, name)) for name in LOSSES)
 
 
-def random_pairs(seed, count=300):
-    """Boxes anywhere, boxes close to each other and boxes inside each other."""
-    random = np.random.default_rng(seed)
-    low = random.uniform(0, 300, (count, 2))
-    g = np.concatenate([low, low + random.uniform(4, 200, (count, 2))], axis=-1)
-    low = random.uniform(0, 300, (count, 2))
-    anywhere = np.concatenate([low, low + random.uniform(4, 200, (count, 2))], axis=-1)
-    close = g + random.uniform(-2, 2, g.shape)
-    inside = g + (g[:, [2, 3, 0, 1]] - g) * random.uniform(0.1, 0.4, g.shape)
-    return np.concatenate([anywhere, close, inside]), np.concatenate([g, g, g])
+def case(function, settings):
+    """The function with settings beside the oracle of its name: without an oracle none of these tests runs."""
+    name = function.__name__
+    both = (functools.partial(f, **settings) for f in (function, getattr(oracles, name)))
+    return box_pairs.Case(box_pairs.label(name, settings), *both)
 
 
-def gradients(similarity, p, g):
-    """Gradients of the summed similarity, eager, in a graph and compiled by XLA."""
+DEFAULTS = [case(f, REQUIRED.get(f.__name__, {})) for f in FUNCTIONS]
+CASES = DEFAULTS + [case(f, settings) for f in FUNCTIONS for settings in OTHER_SETTINGS.get(f.__name__, [])]
+each_default = parameterized.named_parameters((case.name, case) for case in DEFAULTS)
+each_case = parameterized.named_parameters((case.name, case) for case in CASES)
 
-    def differentiate(p, g):
-        with tf.GradientTape() as tape:
-            tape.watch((p, g))
-            total = tf.reduce_sum(similarity(p, g))
-        return tape.gradient(total, (p, g))
+# No 1 - similarity is larger.
+SIOU_SHAPE = (1 - np.exp(-1)) ** 4
+UPPER = {
+    "iou": 1,
+    "giou": 2,
+    "diou": 2,
+    "ciou": 2.5,  # alpha v is at most v^2 / (1 + v), a half at v = 1
+    "eiou": 4,
+    "siou": 1 + (2 * (1 - np.exp(-2)) + 2 * SIOU_SHAPE) / 2,
+    "alpha_iou": 3,
+    "wiou": np.e,
+    "mpdiou": np.inf,  # 3 for boxes inside the image
+    "inner_iou": 1,
+    "shape_iou": 2 + SIOU_SHAPE,
+}
 
-    p, g = tf.constant(p, tf.float32), tf.constant(g, tf.float32)
-    compiled = tf.function(differentiate, jit_compile=True)
-    return {"eager": differentiate(p, g), "graph": tf.function(differentiate)(p, g), "xla": compiled(p, g)}
 
-
-class IoUTest(tf.test.TestCase, parameterized.TestCase):
-    @parameterized.named_parameters(*KINDS)
-    def test_golden_values(self, similarity, oracle):
-        expected = LOSSES[oracle.__name__]
-        p, g = (np.float64([pair[side] for pair in (A, B, C, D, E, F)]) for side in (0, 1))
-        self.assertAllClose(1 - similarity(p, g), expected, rtol=0, atol=1e-8)
-        self.assertAllClose(1 - similarity(np.float32(p), np.float32(g)), expected, rtol=0, atol=1e-6)
-        self.assertAllClose(1 - oracle(p, g), expected, rtol=0, atol=1e-8)
-
-    def test_fingerprints_of_the_known_mistakes(self):
-        # 4 / pi^2 inside the square makes B 1.032867; 2 - exp(+gamma rho) makes C 0.283787; the centre offsets in place
-        # of the enclosing box make F 0.901135.
-        self.assertGreater(abs(1 - float(boxes.ciou(*np.float64(B))) - 1.032867), 0.1)
-        self.assertGreater(abs(1 - float(boxes.siou(*np.float64(C))) - 0.283787), 0.1)
-        self.assertGreater(abs(1 - float(boxes.siou(*np.float64(F))) - 0.901135), 0.1)
-
-    @parameterized.named_parameters(*KINDS)
-    def test_equals_oracle_on_random_boxes(self, similarity, oracle):
-        p, g = random_pairs(0)
-        self.assertAllClose(similarity(np.float32(p), np.float32(g)), oracle(np.float32(p), np.float32(g)), atol=2e-6)
+class ValueTest(box_pairs.BoxPairTestCase):
+    @each_case
+    def test_equals_oracle(self, case):
+        self.check_values(case, "float64", 1e-12)
+        self.check_values(case, "float32", 1e-6)
 
     def test_siou_equals_its_printed_arcsine_form(self):
-        p, g = random_pairs(1)
-        self.assertAllClose(boxes.siou(p, g), oracles.siou_asin(p, g), rtol=0, atol=1e-10)
+        p, g, kinds = box_pairs.all_pairs()
+        self.check_near(boxes.siou(p, g), oracles.siou_asin(p, g), 1e-12, kinds)
 
-    @parameterized.named_parameters(*KINDS)
-    def test_symmetric_and_invariant(self, similarity, _):
-        p, g = random_pairs(2)
-        expected = similarity(p, g)
-        turned = [1, 0, 3, 2]
-        self.assertAllClose(similarity(g, p), expected, atol=1e-9)
-        self.assertAllClose(similarity(p + 37.0, g + 37.0), expected, atol=1e-9)
-        self.assertAllClose(similarity(p * 8.0, g * 8.0), expected, atol=1e-9)
-        self.assertAllClose(similarity(p[:, turned], g[:, turned]), expected, atol=1e-9)
+    @each_default
+    def test_shorter_types_are_computed_in_float32(self, case):
+        p, g = np.float64([(10, 10, 410, 410), (3, 8, 64, 80)]), np.float64([(20, 10, 420, 410), (4, 8, 60, 90)])
+        for dtype in ("float16", "bfloat16", "int32", "int64"):
+            found = case.call(tf.cast(p, dtype), tf.cast(g, dtype))
+            exact = tf.cast(tf.cast(p, dtype), "float64"), tf.cast(tf.cast(g, dtype), "float64")
+            self.assertDTypeEqual(found, "float32")
+            self.check_near(found, case.oracle(*(x.numpy() for x in exact)), 1e-6, [dtype] * 2)
 
-    @parameterized.named_parameters(*KINDS)
-    def test_distance_never_pays(self, similarity, oracle):
-        # A 10 x 10 box moved to the right: the loss may not fall. The sign mistake in SIoU makes it -1.57 at 200.
-        moves = np.float64([0, 2, 5, 10, 20, 50, 200])
-        moved = np.float64([[d, 0, 10 + d, 10] for d in moves])
-        loss = 1 - similarity(moved, np.float64([0, 0, 10, 10])).numpy()
-        self.assertAllInRange(np.diff(loss), -1e-12, 10)
-        self.assertNear(loss[0], 0, 1e-12)
-        if oracle is oracles.siou:
-            self.assertAllClose(loss[[3, 4, 5, 6]], [1.20, 1.29, 1.38, 1.42], rtol=0, atol=0.006)
+    @each_default
+    def test_broadcasts(self, case):
+        p, g, _ = (x[:60:20] for x in box_pairs.all_pairs())
+        self.assertAllClose(case.call(p[:, None], g[None, :2]), [[case.oracle(a, b) for b in g[:2]] for a in p])
 
-    @parameterized.named_parameters(*KINDS)
-    def test_broadcasts(self, similarity, oracle):
-        p, g = random_pairs(3, count=2)
-        table = similarity(p[:, None], g[None])
-        self.assertAllClose(table, [[oracle(one, other) for other in g] for one in p])
-
-    @parameterized.named_parameters(*KINDS)
-    def test_identical_boxes_of_any_size(self, similarity, _):
+    @each_case
+    def test_identical_boxes_of_any_size(self, case):
         # An absolute epsilon of 1e-7 in the union gives the box of side 1e-4 a loss of 0.909.
-        for side in (1e-4, 0.01, 1.0, 400.0, 1e5):
-            box = np.float32([side, 2 * side, 2 * side, 5 * side])
-            self.assertLess(abs(1 - float(similarity(box, box))), 1e-5, msg=side)
+        box = box_pairs.boxes_of_any_size()
+        self.assertAllClose(case.call(box, box), np.ones(len(box)), rtol=0, atol=1e-6)
 
-    @parameterized.named_parameters(*KINDS)
-    def test_degenerate_values(self, similarity, oracle):
-        for name, pair in scenes.DEGENERATE_PAIRS.items():
-            p, g = np.float64(pair)
-            value = float(similarity(np.float32(p), np.float32(g)))
-            self.assertTrue(np.isfinite(value), msg=name)
-            self.assertBetween(value, -1.5, 1 + 1e-6, msg=name)
-            if name != "inverted":  # no formula says anything about a box turned inside out
-                self.assertNear(float(similarity(p, g)), float(oracle(p, g)), 1e-6, msg=name)
+
+class PropertyTest(box_pairs.BoxPairTestCase):
+    def test_every_function_has_a_bound(self):
+        self.assertEqual({f.__name__ for f in FUNCTIONS}, set(UPPER))
+
+    @parameterized.named_parameters((f.__name__, f.__name__, case) for f, case in zip(FUNCTIONS, DEFAULTS, strict=True))
+    def test_range(self, name, case):
+        p, g, _ = box_pairs.all_pairs()
+        self.assertAllInRange(1 - case.call(p, g), -1e-12, UPPER[name] + 1e-12)
+
+    @each_case
+    def test_symmetric_and_invariant(self, case):
+        p, g, kinds = box_pairs.all_pairs()
+        expected = case.call(p, g)
+        if "scale" not in case.name:  # the shape that weighs is the target's
+            self.check_near(case.call(g, p), expected, 1e-12, kinds)
+        far = kinds != "tiny"  # which would not be the same boxes after it
+        self.check_near(case.call(p + 37, g + 37)[far], expected[far], 1e-9, kinds[far])
+        turned = case.call(p[:, [1, 0, 3, 2]], g[:, [1, 0, 3, 2]])
+        lines = box_pairs.longest_side(p, g) > 0  # lines or boxes: the aspect angle of a point is 0, transposed too
+        self.check_near(turned[lines], expected[lines], 1e-12, kinds[lines])
+        if "image_size" not in case.name:
+            self.check_near(case.call(p * 8, g * 8), expected, 1e-12, kinds)
+
+    @each_case
+    def test_distance_never_pays(self, case):
+        # A 10 x 10 box moved right, down, and along the diagonal: the sign mistake in SIoU makes it -1.57 at 200.
+        box, moves = np.float64([0, 0, 10, 10]), np.float64([0, 2, 5, 10, 20, 50, 200])[:, None]
+        for direction in ([1, 0, 1, 0], [0, 1, 0, 1], [1, 1, 1, 1]):
+            loss = 1 - case.call(box + moves * np.float64(direction), box).numpy()
+            self.assertNear(loss[0], 0, 1e-12)
+            self.assertAllGreaterEqual(np.diff(loss), -1e-12)
 
     def test_limits(self):
-        # Disjoint and touching: 0. Concentric: no distance term. Same ratio: no aspect term.
-        pairs = scenes.DEGENERATE_PAIRS
-        for name in ("disjoint", "touching", "corner"):
-            self.assertEqual(float(boxes.iou(*np.float32(pairs[name]))), 0, msg=name)
-        self.assertNear(float(boxes.ciou(*np.float32(pairs["concentric"]))), 400 / 1600, 1e-6)
-        self.assertNear(float(boxes.ciou(*np.float64(E))), 0.25 - 125 / 2000, 1e-12)
+        p, g, kinds = box_pairs.all_pairs()
+        of = {case.name: case.call(p, g).numpy() for case in DEFAULTS}
+        apart = np.isin(kinds, ("disjoint", "touching"))
+        self.assertAllEqual(of["iou"][apart], np.zeros(apart.sum()))
+        for kind, name in (("nested", "giou"), ("concentric", "diou"), ("concentric", "wiou")):
+            self.assertAllClose(of[name][kinds == kind], of["iou"][kinds == kind], rtol=0, atol=1e-12)
+        # The same ratio of the sides: no aspect term, which is EIoU's reason to exist.
+        double = np.concatenate([p[:, :2] - 3, p[:, :2] - 3 + 2 * (p[:, 2:] - p[:, :2])], axis=-1)
+        self.check_near(boxes.ciou(p, double), boxes.diou(p, double), 1e-12, kinds)
+        # Touching along a whole edge: the two fill the enclosing box.
+        self.assertAllClose(boxes.giou((0.0, 0.0, 10.0, 10.0), (10.0, 0.0, 25.0, 10.0)), 0.0)
+
+    def test_mpdiou_goes_by_the_image(self):
+        p, g, kinds = box_pairs.all_pairs()
+        expected = boxes.mpdiou(p, g, image_size=(480, 640))
+        self.check_near(boxes.mpdiou(p * 8, g * 8, image_size=(3840, 5120)), expected, 1e-12, kinds)
+        # Points in opposite corners: no overlap, and both corners as far apart as the image has room.
+        corners = (0.0, 0.0, 0.0, 0.0), (640.0, 480.0, 640.0, 480.0)
+        self.assertAllClose(boxes.mpdiou(*corners, image_size=(480, 640)), -2.0)
+
+    def test_shape_iou_goes_by_the_target(self):
+        # Target 10 wide, 40 high, scale 1: hh = 2 * 40 / 50 = 1.6, ww = 0.4. Moved right by 2: IoU 320 / 480, c^2 =
+        # 12^2 + 40^2, so that the distance costs 1.6 * 4 / 1744.
+        found = boxes.shape_iou(np.float64([2, 0, 12, 40]), np.float64([0, 0, 10, 40]), scale=1.0)
+        self.assertAllClose(found, 320 / 480 - 1.6 * 4 / 1744, atol=1e-12)
 
 
-class GradientTest(tf.test.TestCase, parameterized.TestCase):
-    @parameterized.named_parameters(*KINDS)
-    def test_finite_on_degenerate_boxes(self, similarity, _):
-        p, g = np.swapaxes(np.float64(list(scenes.DEGENERATE_PAIRS.values())), 0, 1)
-        for mode, both in gradients(similarity, p, g).items():
-            for gradient in both:
-                for name, row in zip(scenes.DEGENERATE_PAIRS, gradient.numpy(), strict=True):
-                    self.assertTrue(np.isfinite(row).all(), msg=f"{mode}, {name}: {row}")
+class GradientTest(box_pairs.BoxPairTestCase):
+    @each_case
+    def test_equals_differences(self, case):
+        self.check_gradients(case)
 
-    @parameterized.named_parameters(*KINDS)
-    def test_graph_and_xla_equal_eager(self, similarity, _):
-        found = gradients(similarity, *random_pairs(4, count=30))
-        for mode in ("graph", "xla"):
-            self.assertAllClose(found[mode][0], found["eager"][0], atol=1e-6, msg=mode)
+    def test_no_gradient_without_overlap(self):
+        p, g, kinds = box_pairs.all_pairs()
+        p, g = (tf.constant(x[kinds == "disjoint"]) for x in (p, g))
+        _, by_p, by_g = box_pairs.evaluate([DEFAULTS[FUNCTIONS.index(boxes.iou)]], p, g)["iou"]
+        self.assertAllEqual(by_p, tf.zeros_like(p))
+        self.assertAllEqual(by_g, tf.zeros_like(g))
 
-    @parameterized.named_parameters(
-        # The gradient of the loss with respect to p at F, from outside this project.
-        ("ciou", boxes.ciou, (0.00932321, -0.00445369, 0.00882851, 0.00443454)),
-        ("siou", boxes.siou, (0.00954968, -0.00430653, 0.00903863, 0.00458538)),
-    )
-    def test_golden_gradient(self, similarity, expected):
-        gradient = gradients(lambda p, g: 1 - similarity(p, g), *F)["eager"][0]
-        self.assertAllClose(gradient, expected, rtol=0, atol=1e-6)
-
-    def test_no_gradient_flows_through_ciou_alpha(self):
-        p, g = random_pairs(5, count=100)
-        _, alpha = oracles.ciou_alpha(p, g)
-        fixed = self.differences(lambda p: oracles.ciou(p, g, alpha), p)
-        free = self.differences(lambda p: oracles.ciou(p, g), p)
-        found = gradients(boxes.ciou, p, g)["eager"][0].numpy()
-        scale = np.linalg.norm(fixed, axis=-1)
-        self.assertAllLess(np.linalg.norm(found - fixed, axis=-1) / scale, 1e-3)
-        # The test can tell the two apart: with alpha let free the gradient is another.
-        self.assertGreater(np.max(np.linalg.norm(found - free, axis=-1) / scale), 0.05)
-
-    def test_siou_equals_differences(self):
-        p, g = random_pairs(6, count=100)
-        expected = self.differences(lambda p: oracles.siou(p, g), p)
-        found = gradients(boxes.siou, p, g)["eager"][0].numpy()
-        self.assertAllLess(np.linalg.norm(found - expected, axis=-1) / np.linalg.norm(expected, axis=-1), 1e-3)
-
-    def differences(self, similarity, p, step=1e-5):
-        columns = [(similarity(p + move) - similarity(p - move)) / (2 * step) for move in step * np.eye(4)]
-        return np.stack(columns, axis=-1)
+    @parameterized.parameters("ciou", "alpha_iou", "wiou", "shape_iou")
+    def test_differences_tell_what_is_held(self, name):
+        self.check_tells_what_is_held([case for case in CASES if case.name.startswith(name)])
 
 
 if __name__ == "__main__":
