@@ -1,4 +1,3 @@
-import inspect
 import json
 
 import keras
@@ -6,63 +5,88 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-from kyolo import losses
+from tests import oracles
+from tests.losses import public
 
-CLASSES = [c for c in vars(losses).values() if inspect.isclass(c) and issubclass(c, keras.losses.Loss)]
 
-
-def example(loss):
-    """Targets and predictions of the shapes that the loss takes: boxes, distances and logits, or scores and logits."""
+def example(cls):
+    """Targets and predictions of the shapes that the loss takes: scores and logits, distances and logits, or boxes."""
     random = np.random.default_rng(0)
-    low = random.uniform(0, 50, (2, 5, 4))
-    boxes = np.concatenate([low[..., :2], low[..., :2] + 5 + low[..., 2:]], axis=-1)
-    shapes = {
-        losses.DistributionFocalLoss: (random.uniform(0, 15, (2, 5, 4)), random.normal(size=(2, 5, 4, 16))),
-        losses.BinaryCrossentropy: (random.uniform(0, 1, (2, 5, 4)), random.normal(size=(2, 5, 4))),
-    }
-    y_true, y_pred = shapes.get(type(loss), (boxes, boxes + random.normal(0, 3, boxes.shape)))
+    if cls.__name__ in oracles.CLASSIFICATION_LOSSES:
+        y_true, y_pred = random.uniform(0, 1, (2, 5, 4)), random.normal(size=(2, 5, 4))
+    elif cls.__name__ == "DistributionFocalLoss":
+        y_true, y_pred = random.uniform(0, 15, (2, 5, 4)), random.normal(size=(2, 5, 4, 16))
+    else:
+        low = random.uniform(0, 50, (2, 5, 4))
+        y_true = np.concatenate([low[..., :2], low[..., :2] + 5 + low[..., 2:]], axis=-1)
+        y_pred = y_true + random.normal(0, 3, y_true.shape)
     return y_true.astype("float32"), y_pred.astype("float32")
 
 
+each_class = parameterized.named_parameters((cls.__name__, cls) for cls in public.CLASSES)
+
+
 class EveryLossTest(tf.test.TestCase, parameterized.TestCase):
-    def test_finds_the_losses(self):
-        self.assertGreaterEqual(len(CLASSES), 4)
+    def test_every_loss_has_an_oracle(self):
+        known = {*oracles.BOX_LOSSES, *oracles.CLASSIFICATION_LOSSES, "DistributionFocalLoss"}
+        self.assertEqual({cls.__name__ for cls in public.CLASSES}, known)
 
-    @parameterized.parameters(*CLASSES)
+    @each_class
     def test_reductions(self, cls):
-        y_true, y_pred = example(cls())
-        each = cls(reduction=None)(y_true, y_pred).numpy()
+        y_true, y_pred = example(cls)
+        each = public.build(cls, reduction=None)(y_true, y_pred).numpy()
         self.assertEqual(each.shape[:2], (2, 5))
-        self.assertAllClose(cls(reduction="sum")(y_true, y_pred), each.sum(), rtol=1e-5)
-        self.assertAllClose(cls(reduction="mean")(y_true, y_pred), each.mean(), rtol=1e-5)
+        self.assertAllClose(public.build(cls, reduction="sum")(y_true, y_pred), each.sum(), rtol=1e-5)
+        self.assertAllClose(public.build(cls, reduction="mean")(y_true, y_pred), each.mean(), rtol=1e-5)
+        self.assertAllClose(public.build(cls)(y_true, y_pred), each.mean(), rtol=1e-5)
 
-    @parameterized.parameters(*CLASSES)
+    @each_class
     def test_config_survives_json(self, cls):
-        loss = cls(name="some_name", reduction="sum")
-        text = json.dumps(keras.losses.serialize(loss))
-        again = keras.losses.deserialize(json.loads(text))
-        self.assertIs(type(again), cls)
-        self.assertEqual(json.dumps(keras.losses.serialize(again)), text)
-        self.assertAllEqual(again(*example(loss)), loss(*example(loss)))
+        tried = set()
+        for settings in public.all_settings(cls):
+            tried |= set(settings)
+            loss = cls(**settings, name="some_name", reduction="sum")
+            text = json.dumps(keras.losses.serialize(loss))
+            again = keras.losses.deserialize(json.loads(text))
+            self.assertIs(type(again), cls)
+            self.assertEqual(json.dumps(keras.losses.serialize(again)), text)
+            self.assertAllEqual(again(*example(cls)), loss(*example(cls)))
+            for name, value in settings.items():
+                self.assertEqual(getattr(again, name), value)
+        self.assertContainsSubset(public.parameters(cls), tried)
 
-    @parameterized.product(cls=CLASSES, policy=("mixed_float16", "mixed_bfloat16"))
+    @each_class
+    def test_refuses_settings_out_of_range(self, cls):
+        for name in public.parameters(cls):
+            for value in public.REFUSED[name] + public.REFUSED_BY.get(cls.__name__, {}).get(name, []):
+                with (
+                    self.subTest(f"{name}={value!r}"),
+                    self.assertRaisesRegex(ValueError, f"{name}.*expected.*received"),
+                ):
+                    public.build(cls, **{name: value})
+
+    @parameterized.product(cls=public.CLASSES, policy=("mixed_float16", "mixed_bfloat16"))
     def test_float32_under_every_policy(self, cls, policy):
         before = keras.config.dtype_policy()
         self.addCleanup(keras.config.set_dtype_policy, before)
-        y_true, y_pred = example(cls())
-        expected = cls(reduction=None)(y_true, y_pred)
+        y_true, y_pred = example(cls)
+        expected = public.build(cls, reduction=None)(y_true, y_pred)
         keras.config.set_dtype_policy(policy)
-        found = cls(reduction=None)(y_true, y_pred)
+        found = public.build(cls, reduction=None)(y_true, y_pred)
         self.assertDTypeEqual(found, "float32")
         self.assertAllEqual(found, expected)
 
-    @parameterized.parameters(*CLASSES)
-    def test_graph_and_xla_equal_eager(self, cls):
-        loss = cls(reduction=None)
-        y_true, y_pred = example(loss)
+    def test_graph_and_xla_equal_eager(self):
+        found = {cls: public.build(cls, reduction=None) for cls in public.CLASSES}
+        inputs = {cls.__name__: example(cls) for cls in public.CLASSES}
+
+        def run(inputs):
+            return {cls.__name__: loss(*inputs[cls.__name__]) for cls, loss in found.items()}
+
+        expected = run(inputs)
         for jit_compile in (False, True):
-            found = tf.function(loss.__call__, jit_compile=jit_compile)(tf.constant(y_true), tf.constant(y_pred))
-            self.assertAllClose(found, loss(y_true, y_pred), atol=1e-5)
+            for name, value in tf.function(run, jit_compile=jit_compile)(inputs).items():
+                self.assertAllClose(value, expected[name], atol=1e-5, msg=f"{name}, jit_compile={jit_compile}")
 
 
 if __name__ == "__main__":
