@@ -1,3 +1,4 @@
+import functools
 import json
 
 import keras
@@ -5,9 +6,12 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
+from kyolo import losses
 from kyolo.losses import DetectionLoss, SIoULoss
 from tests import oracles, scenes
+from tests.losses import public
 
+SCENE = scenes.random_scene(2, batch=2)
 PARTS = ("box", "classification", "dfl")
 
 
@@ -39,23 +43,38 @@ def loss_and_gradients(loss, scene):
 
 
 class DetectionLossTest(tf.test.TestCase, parameterized.TestCase):
-    def check(self, scene, box="ciou"):
-        similarity = getattr(oracles, box)
-        loss = DetectionLoss(box=box)
+    def check(self, scene, loss=None, **of_oracle):
+        loss = loss or DetectionLoss()
         parts = loss.parts(*as_tensors(scene))
-        expected = oracles.detection_parts(*scene, similarity)
+        expected = oracles.detection_parts(*scene, **of_oracle)
         self.assertEqual(set(parts), set(PARTS))
         for name in PARTS:
             self.assertAllClose(parts[name], expected[name], rtol=1e-4, atol=1e-5, msg=name)
             self.assertDTypeEqual(parts[name], "float32")
-        self.assertAllClose(loss(*as_tensors(scene)), oracles.detection_loss(*scene, similarity), rtol=1e-4)
+        self.assertAllClose(loss(*as_tensors(scene)), oracles.detection_loss(*scene, **of_oracle), rtol=1e-4)
         return parts
 
     @parameterized.product(seed=(0, 1, 2, 3), box=("ciou", "siou"))
     def test_equals_oracle(self, seed, box):
         # Not square, so that an exchange of x and y shows.
-        parts = self.check(scenes.random_scene(seed, batch=3), box)
+        scene = scenes.random_scene(seed, batch=3)
+        parts = self.check(scene, DetectionLoss(box=box), similarity=getattr(oracles, box))
         self.assertGreater(float(parts["box"]), 0)
+
+    @parameterized.parameters(*oracles.BOX_LOSSES)
+    def test_takes_every_box_loss(self, name):
+        cls = getattr(losses, name)
+        oracle = functools.partial(oracles.BOX_LOSSES[name], **public.required(cls))
+        self.check(SCENE, DetectionLoss(box=public.build(cls)), similarity=lambda p, g: 1 - oracle(p, g))
+
+    @parameterized.parameters(*oracles.CLASSIFICATION_LOSSES)
+    def test_takes_every_classification_loss(self, name):
+        oracle = oracles.CLASSIFICATION_LOSSES[name]
+        self.check(SCENE, DetectionLoss(classification=getattr(losses, name)()), classification=oracle)
+
+    def test_tiny_truths_enlarged(self):
+        found = self.check(SCENE, DetectionLoss(assigner={"enlarge_tiny": True}), enlarge_tiny=True)
+        self.assertNotAllClose(found["classification"], self.check(SCENE)["classification"], rtol=0.01)
 
     @parameterized.parameters(1, 80)
     def test_number_of_classes(self, num_classes):
