@@ -67,7 +67,7 @@ def compare(boxes1, boxes2):
     shared_width = ops.maximum(ops.minimum(right1, right2) - ops.maximum(left1, left2), 0)
     shared_height = ops.maximum(ops.minimum(bottom1, bottom2) - ops.maximum(top1, top2), 0)
     intersection = shared_width * shared_height
-    union = width1 * height1 + width2 * height2 - intersection
+    union = width1 * height1 + (width2 * height2 - intersection)  # the difference first: it is small and loses less
     return Pair(
         width1,
         height1,
