@@ -39,9 +39,12 @@ class TaskAlignedAssigner:
         top_k: points chosen for each object. Default 10, YOLOv8's (13 in the paper).
         alpha: exponent of the score. Default 0.5, YOLOv8's (1 in the paper).
         beta: exponent of the overlap. Default 6.0.
-        enlarge_tiny: let an object with a side below the smallest stride be learnt by the points inside a box of twice
-            that stride about the same centre; without it an object between the points has none. Its chosen points are
-            then always such candidates, also where no prediction overlaps it. Default False, as YOLOv8.
+        enlarge_tiny: let an object with a side of at most the smallest stride be learnt by the points inside a box of
+            twice that stride about the same centre; without it an object between the points has none. Only points
+            inside are then chosen, also where no prediction overlaps the object. Default False, as YOLOv8.
+
+    Time and memory follow the number of pairs of an object and a point inside it; only the table of alignments, from
+    which the best are taken, has an entry for every object and every point.
 
     Reference:
         Feng et al., TOOD, arXiv 2108.07755, section 3.2. YOLOv8 measures the overlap by CIoU, the paper by IoU.
@@ -67,18 +70,22 @@ class TaskAlignedAssigner:
 
         Returns:
             An `Assignment`.
+
+        Raises:
+            ValueError: `enlarge_tiny` without `strides`.
         """
+        if self.enlarge_tiny and strides is None:
+            raise ValueError("strides: expected the stride of each point, which enlarge_tiny needs, received None")
         pred_scores, pred_boxes = ops.stop_gradient(pred_scores), ops.stop_gradient(pred_boxes)
         candidate_boxes = _enlarge(gt_boxes, ops.min(strides)) if self.enlarge_tiny else gt_boxes
         pairs = _find_pairs(candidate_boxes, gt_mask, anchor_points)
         gt_boxes, gt_labels = ops.reshape(gt_boxes, (-1, 4)), ops.reshape(ops.cast(gt_labels, "int32"), (-1,))
         overlap, alignment = self._compare(pairs, pred_scores, pred_boxes, gt_labels, gt_boxes)  # (N,)
         chosen = _one_object_a_point(pairs, self._top(pairs, alignment), overlap)  # (N,)
-
         score = _scale(pairs, chosen, alignment, overlap)  # (N,), 0 where not chosen
 
         def to_points(values):
-            # At most one pair of a point is chosen, so that a sum over its pairs is that one's value, or 0.
+            # At most one pair of a point is chosen: the sum over its pairs is the value of that one, or 0.
             spread = ops.segment_sum(values, pairs.point, pairs.num_points)
             return ops.reshape(spread, (*ops.shape(pred_boxes)[:2], *values.shape[1:]))
 
@@ -94,8 +101,8 @@ class TaskAlignedAssigner:
         """Overlap u and alignment t of each pair, `(N,)`."""
         boxes = ops.take(ops.reshape(pred_boxes, (-1, 4)), pairs.point, axis=0)
         overlap = ops.maximum(ciou(ops.take(gt_boxes, pairs.row, axis=0), boxes), 0)
-        logit = pairs.point * self.num_classes + ops.take(gt_labels, pairs.row)
-        score = ops.take(ops.reshape(pred_scores, (-1,)), logit)
+        place = pairs.point * self.num_classes + ops.take(gt_labels, pairs.row)
+        score = ops.take(ops.reshape(pred_scores, (-1,)), place)
         return overlap, ops.power(score, self.alpha) * ops.power(overlap, self.beta)
 
     def _top(self, pairs, alignment):
@@ -125,7 +132,6 @@ class _Pairs(NamedTuple):
 
 
 def _find_pairs(boxes, mask, anchor_points):
-    # Pairs are few beside the B * G * A of which only a truth value is kept: most points lie in few objects.
     left, top, right, bottom = ops.unstack(boxes[:, :, None, :], 4, axis=-1)  # (B, G, 1)
     x, y = ops.unstack(anchor_points, 2, axis=-1)
     inside = (left < x) & (x < right) & (top < y) & (y < bottom) & mask[:, :, None]  # (B, G, A)
@@ -160,7 +166,7 @@ def _scale(pairs, chosen, alignment, overlap):
 
 
 def _enlarge(boxes, stride):
-    """Gives sides below a stride twice its length, about the same centre."""
+    """Gives sides of at most a stride twice its length, about the same centre."""
     low, high = ops.split(boxes, 2, axis=-1)
-    missing = ops.where(high - low < stride, 2 * stride - (high - low), 0) / 2
+    missing = ops.where(high - low <= stride, 2 * stride - (high - low), 0) / 2
     return ops.concatenate([low - missing, high + missing], axis=-1)

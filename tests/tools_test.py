@@ -97,7 +97,8 @@ class QuickstartTest(TestCase):
 @pytest.mark.slow
 class ShuffledQuickstartTest(TestCase):
     def test_quickstart_learns_nothing_from_shuffled_labels(self):
-        _, summary, _ = quickstart(self, "--shuffle-labels")
+        # Half of the epochs: with true labels AP50 is 0.77 after them.
+        _, summary, _ = quickstart(self, "--shuffle-labels", "--epochs", 10)
         self.assertLess(summary["keras"]["ap50"], 0.20)
 
 

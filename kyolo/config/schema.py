@@ -96,7 +96,7 @@ class AssignerConfig(Block):
     beta: float = setting(6.0, minimum=0, doc="Exponent of the overlap. Default: the paper's.")
     enlarge_tiny: bool = setting(
         False,
-        doc="Let an object with a side below the smallest stride have the points of a box of twice that stride, so "
+        doc="Let an object with a side of at most the smallest stride have the points of a box of twice that, so "
         "that none goes without a point. Default: the reference's.",
     )
 

@@ -7,7 +7,6 @@ import json
 import pathlib
 import shutil
 import tempfile
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ import tensorflow as tf
 from kyolo.config import Config, apply_overrides, load_config
 from kyolo.data import write_shapes
 from kyolo.errors import InputError
-from kyolo.training import fit, recorder
+from kyolo.training import fit
 from kyolo.training.checkpoint import load_checkpoint
 from kyolo.training.fit import train
 from kyolo.training.recorder import RunRecorder
@@ -123,41 +122,6 @@ class TrainTest(tf.test.TestCase):
     @pytest.mark.slow
     def test_resume_before_the_first_checkpoint_is_exact(self):
         self._check_equal(self._stopped_at(1, self.folder / "before"))
-
-    def _train_with_scores(self, scores, name, *overrides):
-        """Trains with the AP of each evaluation given; returns the run's state and metrics."""
-        names = ("ap", "ap50", "ap75")
-        metrics = [dict.fromkeys(names, ap) for ap in scores]
-        config = apply_overrides(self.config, ["train.epochs=4", *overrides])
-        with mock.patch.object(recorder, "score", side_effect=metrics):
-            best = quiet_train(config, self.folder / name)
-        return load_checkpoint(self.folder / name / "weights" / "last.npz").state, best
-
-    @pytest.mark.slow
-    def test_early_stopping(self):
-        state, best = self._train_with_scores([0.2, 0.4, 0.3, 0.5], "early", "train.early_stopping=1")
-        self.assertLen(state["history"], 3)
-        self.assertEqual((best["epoch"], best["ap"]), (2, 0.4))
-
-    @pytest.mark.slow
-    def test_time_limit_ends_with_a_scored_epoch(self):
-        settings = ("train.evaluate_every=2", "train.time_limit=0.001")
-        state, best = self._train_with_scores([0.4], "time", *settings)
-        self.assertEqual([row["val_ap"] for row in state["history"]], [0.4])
-        self.assertEqual((state["stopped"], best["epoch"]), (True, 1))
-
-    @pytest.mark.slow
-    def test_evaluation_every_other_epoch(self):
-        state, best = self._train_with_scores([0.4, 0.3], "every", "train.evaluate_every=2", "train.ema.decay=0")
-        self.assertEqual([row.get("val_ap") for row in state["history"]], [None, 0.4, None, 0.3])
-        self.assertEqual(best["epoch"], 2)
-        self.assertLen(open_run(self.folder / "every").load_detector().loss_variables, 0)  # without average, and whole
-
-    @pytest.mark.slow
-    def test_without_anything_to_find_the_latest_weights_are_kept(self):
-        state, best = self._train_with_scores([None] * 4, "none", "train.early_stopping=1")
-        self.assertLen(state["history"], 4)
-        self.assertEqual((best["epoch"], best["ap"]), (4, None))
 
     def test_refuses_a_folder_with_a_run(self):
         before = {path: path.read_bytes() for path in (self.folder / "run").rglob("*") if path.is_file()}

@@ -1,0 +1,83 @@
+"""What ends a run and which weights it keeps: the recorder is called as `fit` calls it, and scores are given."""
+
+import contextlib
+import io
+import pathlib
+import tempfile
+import types
+from unittest import mock
+
+import keras
+import tensorflow as tf
+
+from kyolo.config import Config, apply_overrides
+from kyolo.data.shapes import CLASS_NAMES
+from kyolo.models import build_detector
+from kyolo.training import recorder
+from kyolo.training.checkpoint import load_checkpoint
+from kyolo.training.recorder import RunRecorder
+from kyolo.training.run_folder import create_run, open_run
+
+EPOCHS, STEPS = 4, 3
+SETTINGS = (
+    "model.backbone.size=p", "model.num_classes=5", "train.schedule.warmup_epochs=0.5", "train.tensorboard=false",
+    f"train.epochs={EPOCHS}", f"data.class_names=[{', '.join(CLASS_NAMES)}]",
+)  # fmt: skip
+LOGS = {"loss": 1.0, "box": 0.5, "classification": 0.25, "dfl": 0.25}
+
+
+class RecorderTest(tf.test.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.config = apply_overrides(Config(), SETTINGS)
+        cls.detector = build_detector(cls.config.model)
+
+    def drive(self, scores, *overrides, ema_decay=0.9):
+        """Runs through the epochs with the AP of each evaluation given; returns the run, its state and its metrics."""
+        folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+        self.detector.compile(keras.optimizers.SGD(0.1), ema_decay=ema_decay)
+        self.detector.stop_training = False
+        run = create_run(folder / "run", apply_overrides(self.config, overrides))
+        metrics = [dict.fromkeys(("ap", "ap50", "ap75"), ap) for ap in scores]
+        recorded = RunRecorder(run, types.SimpleNamespace(detector=self.detector), val=None, steps_per_epoch=STEPS)
+        with mock.patch.object(recorder, "score", side_effect=metrics), contextlib.redirect_stderr(io.StringIO()):
+            for epoch in range(EPOCHS):
+                recorded.on_epoch_begin(epoch)
+                for batch in range(STEPS):
+                    recorded.on_train_batch_end(batch)
+                recorded.on_epoch_end(epoch, LOGS)
+                if self.detector.stop_training:
+                    break
+            best = recorded.finish()
+        return run, load_checkpoint(run.weights_path("last")).state, best
+
+    def test_early_stopping(self):
+        _, state, best = self.drive([0.2, 0.4, 0.3, 0.5], "train.early_stopping=1")
+        self.assertLen(state["history"], 3)
+        self.assertEqual((best["epoch"], best["ap"]), (2, 0.4))
+
+    def test_time_limit_ends_with_a_scored_epoch(self):
+        _, state, best = self.drive([0.4], "train.evaluate_every=2", "train.time_limit=0.000001")
+        self.assertEqual([row["val_ap"] for row in state["history"]], [0.4])
+        self.assertEqual((state["stopped"], best["epoch"]), (True, 1))
+
+    def test_evaluation_every_other_epoch(self):
+        _, state, best = self.drive([0.4, 0.3], "train.evaluate_every=2")
+        self.assertEqual([row.get("val_ap") for row in state["history"]], [None, 0.4, None, 0.3])
+        self.assertEqual(best["epoch"], 2)
+
+    def test_without_anything_to_find_the_latest_weights_are_kept(self):
+        _, state, best = self.drive([None] * EPOCHS, "train.early_stopping=1")
+        self.assertLen(state["history"], EPOCHS)
+        self.assertEqual((best["epoch"], best["ap"]), (EPOCHS, None))
+
+    def test_without_an_average_the_weights_themselves_are_kept(self):
+        run, _, _ = self.drive([0.1, 0.2, 0.3, 0.4], ema_decay=None)
+        for variable in open_run(run.path).load_detector().variables:
+            own = next(v for v in self.detector.variables if v.path == variable.path)
+            self.assertAllEqual(variable, own, msg=variable.path)
+
+
+if __name__ == "__main__":
+    tf.test.main()
