@@ -19,7 +19,7 @@ from unittest import mock
 import pytest
 from absl.testing import absltest, parameterized
 
-from kyolo import cli
+from kyolo import cli, registry
 from kyolo.config import load_config
 from kyolo.data import convert
 from kyolo.data.shapes import write_shapes
@@ -30,6 +30,7 @@ PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.m
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ELSEWHERE = ("source ", "make ", "git ", "pip ", ".venv/bin/pip ", "export ")  # what installs and tests; not run again
 ELSEWHERE += ("python3.11 -m venv ", ".venv-tfa/bin/pip ")  # the environment of tensorflow-addons
+FILE = re.compile(r"# (\w+)\.py\n")  # a Python block that begins so is that file to the commands of its page
 SETTINGS = ("train.epochs=1", "train.schedule.warmup_epochs=0", "data.image_size=64")
 SMALL = (  # the same in seconds
     ("image_size=320", "image_size=64"),
@@ -86,6 +87,7 @@ class DocsTest(parameterized.TestCase):
 
     @parameterized.named_parameters((path.stem, path) for path in PAGES)
     def test_commands(self, page):
+        self.write_files(page)
         for command in commands(page):
             with self.subTest(command):
                 if not command.startswith(ELSEWHERE):
@@ -122,6 +124,16 @@ class DocsTest(parameterized.TestCase):
             run_kyolo(command)
         self.assertTrue(pathlib.Path("detector.tflite").is_file())
         self.assertLen(list(pathlib.Path("pictures").glob("*.jpg")), 4)
+
+    def write_files(self, page):
+        """The modules that a page shows, for --import; what they register is forgotten afterwards."""
+        self.enterContext(mock.patch.object(sys, "path", list(sys.path)))
+        for names in registry._registered.values():
+            self.enterContext(mock.patch.dict(names))
+        for text in blocks(page, "python"):
+            if name := FILE.match(text):
+                (self.folder / f"{name[1]}.py").write_text(text)
+                self.addCleanup(sys.modules.pop, name[1], None)
 
     def run_command(self, arguments):
         """Training from the start is a dry run of a narrow model; the README's goes the whole way above."""
