@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from kyolo.boxes.iou import iou, wiou
+from kyolo.boxes.pair import power
 from kyolo.losses.iou_losses import BoxLoss
 from kyolo.losses.settings import check_choice, check_number
 from kyolo.replicas import sum_over_replicas
@@ -58,7 +59,7 @@ class WIoULoss(BoxLoss):
         plain = ops.stop_gradient(1 - iou(y_pred, y_true))
         outlierness = plain / ops.convert_to_tensor(self.mean, dtype=plain.dtype)
         if self.version == 2:
-            return outlierness**self.gamma * loss
+            return power(outlierness, self.gamma) * loss
         return outlierness / (self.delta * self.alpha ** (outlierness - self.delta)) * loss
 
     def update(self, y_true, y_pred, mask):
