@@ -10,6 +10,7 @@ from tests.data.sets import annotation, write_set
 from tests.test_case import ROOT, TestCase
 
 SETTINGS = ("train.epochs=1", "train.schedule.warmup_epochs=0", "train.batch_size=2", "train.tensorboard=false")
+SETTINGS += ("model.levels=[P4, P5]",)
 
 
 @pytest.mark.slow

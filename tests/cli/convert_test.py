@@ -50,6 +50,7 @@ class FormatsTrainAlikeTest(TestCase):
 
     def train(self, name):
         settings = ("train.epochs=1", "train.schedule.warmup_epochs=0", "train.batch_size=4", "train.tensorboard=false")
+        settings += ("model.levels=[P4, P5]",)
         code, _, stderr = self.run_kyolo(
             *("train", "--config", ROOT / "configs/quickstart.yaml", "--data", self.folder / name),
             *("--output", self.folder / f"run_{name}", "--set", "data.image_size=64", "--set", "augment.mosaic=1.0"),

@@ -22,7 +22,8 @@ from kyolo.training.recorder import RunRecorder
 from kyolo.training.run_folder import locked, open_run
 
 SETTINGS = (
-    "model.backbone.size=p", "data.image_size=64", "train.epochs=2", "train.batch_size=4", "train.precision=float32",
+    "model.backbone.size=p", "model.levels=[P4, P5]",
+    "data.image_size=64", "train.epochs=2", "train.batch_size=4", "train.precision=float32",
     "train.schedule.warmup_epochs=0.5", "augment.close_mosaic=1", "train.checkpoint_every=2",
     "model.loss.box.kind=wiou",  # whose mean is state of the run too
 )  # fmt: skip
