@@ -26,14 +26,14 @@ def scene(pred_boxes, scores, points, gt_boxes, gt_labels=None, gt_mask=None):
 
 
 class AssignerCase(tf.test.TestCase, parameterized.TestCase):
-    def check(self, arguments, **settings):
+    def check(self, arguments, strides=None, **settings):
         """Compares with the oracle image by image and returns the assignment as NumPy."""
         scores, pred_boxes, points, labels, boxes, mask = arguments
-        found = TaskAlignedAssigner(scores.shape[-1], **settings)(*map(tf.constant, arguments))
+        found = TaskAlignedAssigner(scores.shape[-1], **settings)(*map(tf.constant, arguments), strides=strides)
         found = type(found)(*(x.numpy() for x in found))
         for b in range(len(scores)):
             expected_labels, expected_boxes, expected_scores, owner = oracles.assign(
-                scores[b], pred_boxes[b], points, labels[b], boxes[b], mask[b], **settings
+                scores[b], pred_boxes[b], points, labels[b], boxes[b], mask[b], strides=strides, **settings
             )
             fg = owner >= 0
             self.assertAllEqual(found.fg_mask[b], fg)
@@ -132,6 +132,40 @@ class RandomScenesTest(AssignerCase):
         found = self.check(arguments)
         self.assertFalse(found.fg_mask.any())
         self.assertEqual(found.target_scores.sum(), 0)
+
+
+class TinyTruthsTest(AssignerCase):
+    """enlarge_tiny: truths with a side of at most the smallest stride have the points of a larger box."""
+
+    @parameterized.parameters(*range(8))
+    def test_equals_oracle(self, seed):
+        crowd = scenes.random_scene(seed, batch=3, padded=16)
+        self.check(inputs(crowd), strides=crowd[-1], enlarge_tiny=True)
+
+    def test_no_truth_goes_without_a_point(self):
+        # Truths of 1 to 8 pixels by 1 to 8 anywhere, one an image: on and between the points, at the edges.
+        places = np.float32([(x, y) for x in np.linspace(0, 24, 13) for y in (0, 3.5, 4, 12, 24)])
+        sizes = np.float32([(w, h) for w in (1, 4, 8) for h in (1, 8)])
+        truths = np.concatenate([np.concatenate([places, places + size], axis=-1) for size in sizes])[:, None]
+        points, strides = (x.astype("float32") for x in oracles.anchor_points((32, 32), (8, 16)))
+        count = len(truths)
+        scores, boxes = np.full((count, len(points), 1), 0.5, "float32"), np.zeros((count, len(points), 4), "float32")
+        arguments = (scores, boxes, points, np.zeros((count, 1), "int32"), truths, np.ones((count, 1), bool))
+        assigned = TaskAlignedAssigner(1)(*arguments).fg_mask.numpy().any(axis=-1)
+        self.assertBetween(assigned.sum(), 1, count // 2)
+        enlarged = TaskAlignedAssigner(1, enlarge_tiny=True)(*arguments, strides=strides)
+        self.assertTrue(enlarged.fg_mask.numpy().any(axis=-1).all())
+
+    def test_larger_truths_change_nothing(self):
+        box = (0, 0, 9, 9)
+        arguments = scene([box] * 4, [0.5] * 4, HandMadeTest.points, [box])
+        found = self.check(arguments, strides=np.full(4, 8.0, "float32"), enlarge_tiny=True)
+        self.assertAllEqual(found.fg_mask, [[True, False, False, False]])
+
+    def test_needs_the_strides(self):
+        box = (0, 0, 9, 9)
+        with self.assertRaisesRegex(ValueError, "strides: .*enlarge_tiny"):
+            TaskAlignedAssigner(1, enlarge_tiny=True)(*scene([box] * 4, [0.5] * 4, HandMadeTest.points, [box]))
 
 
 class HandMadeTest(AssignerCase):

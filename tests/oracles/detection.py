@@ -61,10 +61,10 @@ def assign(
 
 
 def enlarged(box, stride):
-    """The box with every side below stride made two strides long about the same centre."""
+    """The box with every side of at most stride made two strides long about the same centre."""
     box = np.float64(box)
     centre, size = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
-    half = np.where(size < stride, 2 * stride, size) / 2
+    half = np.where(size <= stride, 2 * stride, size) / 2
     return np.concatenate([centre - half, centre + half])
 
 
