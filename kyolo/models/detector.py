@@ -113,11 +113,12 @@ class Detector(keras.Model):
         self.ema = None if ema_decay is None else ExponentialMovingAverage(averaged, ema_decay)
         self._compile_arguments = {"ema_decay": ema_decay, "jit_compile": jit_compile}
 
-    def _add_loss_weight(self, *, name, **kwargs):
+    def _add_loss_weight(self, **kwargs):
         # Every replica assigns the same value: losses sum over replicas what they keep.
-        variable = self.add_weight(name=name, trainable=False, aggregation="only_first_replica", **kwargs)
-        self._loss_weights.append(name)
-        setattr(self, name, variable)
+        variable = self.add_weight(trainable=False, aggregation="only_first_replica", **kwargs)
+        # An attribute's name of our own: the variable's is the loss' choice, and may be that of a part.
+        self._loss_weights.append(f"_loss_weight_{len(self._loss_weights)}")
+        setattr(self, self._loss_weights[-1], variable)
         return variable
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):

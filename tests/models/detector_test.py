@@ -146,6 +146,19 @@ class DetectorTest(tf.test.TestCase, parameterized.TestCase):
             self.assertLen(detector.variables, count + more)
         self.assertEmpty(detector.loss_variables)
 
+    def test_a_variable_of_the_loss_may_have_any_name(self):
+        class Counting(SIoULoss):
+            def build(self, add_weight):
+                self.counts = [add_weight(name=name, shape=(), initializer="zeros") for name in ("neck", "of all")]
+
+        detector = build(levels=("P3", "P4"))
+        neck, count = detector.neck, len(detector.variables)
+        detector.compile(loss=DetectionLoss(box=Counting()))
+        self.assertIs(detector.neck, neck)
+        self.assertEqual([variable.name for variable in detector.loss_variables], ["neck", "of all"])
+        detector.compile()
+        self.assertLen(detector.variables, count)
+
     def test_without_an_average_the_block_changes_nothing(self):
         detector = build(levels=("P3", "P4"))
         before = [v.numpy() for v in detector.variables]
