@@ -121,6 +121,16 @@ class Detector(keras.Model):
         setattr(self, self._loss_weights[-1], variable)
         return variable
 
+    def save_own_variables(self, store):
+        for variable in self.loss_variables:
+            store[variable.name] = ops.convert_to_numpy(variable)
+
+    def load_own_variables(self, store):
+        # A file may be of a detector with another loss or none: what predicts is the same.
+        for variable in self.loss_variables:
+            if variable.name in store:
+                variable.assign(store[variable.name])
+
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         points, strides = make_anchor_points(x.shape[1:3], self.strides)
         parts = self.detection_loss.parts(y, y_pred, points, strides, training=training)

@@ -138,6 +138,18 @@ class DetectorTest(tf.test.TestCase, parameterized.TestCase):
         detector.save(path)
         self.assertEqual(float(keras.models.load_model(path).loss_variables[0]), moved)
 
+    def test_files_load_whatever_the_loss(self):
+        detector, other = build(levels=("P3", "P4")), build(levels=("P3", "P4"))
+        detector.compile("sgd", DetectionLoss(box=WIoULoss(initial_mean=0.5)))
+        path = os.path.join(self.get_temp_dir(), "detector")
+        detector.save(f"{path}.keras")
+        self.assertEmpty(keras.models.load_model(f"{path}.keras", compile=False).loss_variables)
+        detector.save_weights(f"{path}.weights.h5")
+        other.load_weights(f"{path}.weights.h5")
+        other.save_weights(f"{path}.weights.h5")
+        detector.load_weights(f"{path}.weights.h5")
+        self.assertEqual(float(detector.loss_variables[0]), 0.5)
+
     def test_compiled_anew_nothing_is_left_of_the_old_loss(self):
         detector = build(levels=("P3", "P4"))
         count = len(detector.variables)
