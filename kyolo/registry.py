@@ -42,7 +42,7 @@ def register(family: str, name: str) -> Callable[[type], type]:
         The decorator. It also registers the class with Keras, so that files which hold it can be loaded.
 
     Raises:
-        ValueError: the family is none, or the name is another's.
+        ValueError: the family is none, the name is another's, or what is decorated is no class of a loss.
 
     Example:
         >>> @kyolo.register("box_loss", "half_iou")
@@ -58,6 +58,8 @@ def register(family: str, name: str) -> Callable[[type], type]:
     def decorate(cls: type) -> type:
         import keras
 
+        if not (isinstance(cls, type) and issubclass(cls, keras.losses.Loss)):
+            raise ValueError(f"{name}: expected a class derived from keras.losses.Loss, received {cls!r}")
         other = _registered[family].get(name)
         if name in _BUILT_IN[family] or (other is not None and _origin(other) != _origin(cls)):
             raise ValueError(f"name: expected one that is not taken, received {name!r}, which is another {family}")

@@ -103,6 +103,9 @@ class RegistryTest(tf.test.TestCase, TestCase):
             kyolo.register("boxloss", "mine")
         with self.assertRaisesRegex(ValueError, "received 'my loss'"):
             kyolo.register("box_loss", "my loss")
+        for thing in (kyolo.boxes.iou, kyolo.losses.CIoULoss(), int):
+            with self.assertRaisesRegex(ValueError, "mine: expected a class derived from keras.losses.Loss"):
+                kyolo.register("box_loss", "mine")(thing)
         with self.assertRaisesRegex(ValueError, "ciou.*received 'ciuo'"):
             registry.find("box_loss", "ciuo")
 

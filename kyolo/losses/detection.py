@@ -28,7 +28,7 @@ class DetectionLoss:
         assigner: settings of `TaskAlignedAssigner` other than its defaults, such as `{"top_k": 13}`.
 
     Raises:
-        ValueError: for a name that is none, or one whose loss cannot be built without arguments.
+        ValueError: for what is neither name nor loss, or a name whose loss cannot be built without arguments.
 
     Example:
         >>> DetectionLoss(box="siou").weights
@@ -109,8 +109,10 @@ class DetectionLoss:
 
 
 def _by_name(family, loss):
-    if not isinstance(loss, str):
+    if isinstance(loss, keras.losses.Loss):
         return loss
+    if not isinstance(loss, str):
+        raise ValueError(f"{family}: expected a name or an instance of keras.losses.Loss, received {loss!r}")
     try:
         return registry.find(family, loss)()
     except TypeError as error:

@@ -100,7 +100,12 @@ class Detector(keras.Model):
                 `save` writes the weights as they are: call it in a `with detector.ema_weights()` to keep the average.
             jit_compile: whether the training step is compiled by XLA. Default False.
             **kwargs: other arguments of `keras.Model.compile`.
+
+        Raises:
+            ValueError: `loss` is another's, such as a box loss alone.
         """
+        if not isinstance(loss, DetectionLoss | None):
+            raise ValueError(f"loss: expected a DetectionLoss, such as DetectionLoss(box='siou'), received {loss!r}")
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
         self.optimizer.build(self.trainable_variables)  # else the first step would be traced twice
         for name in self._loss_weights:  # of the loss before, if any

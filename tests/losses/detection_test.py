@@ -218,6 +218,11 @@ class DetectionLossTest(tf.test.TestCase, parameterized.TestCase):
         with self.assertRaisesRegex(ValueError, "ciou.*siou.*diuo"):
             DetectionLoss(box="diuo")
 
+    @parameterized.parameters(SIoULoss, None, 3)
+    def test_what_is_no_loss_is_refused(self, thing):
+        with self.assertRaisesRegex(ValueError, "box_loss: expected .*keras.losses.Loss, received"):
+            DetectionLoss(box=thing)
+
 
 def decode(logits, point, stride):
     return oracles.distances_to_boxes(oracles.expected_distances(logits) * stride, point)

@@ -150,6 +150,11 @@ class DetectorTest(tf.test.TestCase, parameterized.TestCase):
         detector.load_weights(f"{path}.weights.h5")
         self.assertEqual(float(detector.loss_variables[0]), 0.5)
 
+    def test_a_part_alone_is_no_loss(self):
+        for loss in (SIoULoss(), "siou"):
+            with self.assertRaisesRegex(ValueError, "loss: expected a DetectionLoss.*received"):
+                build(levels=("P3", "P4")).compile(loss=loss)
+
     def test_compiled_anew_nothing_is_left_of_the_old_loss(self):
         detector = build(levels=("P3", "P4"))
         count = len(detector.variables)
