@@ -57,7 +57,7 @@ class WIoULoss(BoxLoss):
         if self.version == 1:
             return loss
         plain = ops.stop_gradient(1 - iou(y_pred, y_true))
-        outlierness = plain / ops.convert_to_tensor(self.mean, dtype=plain.dtype)
+        outlierness = ops.divide_no_nan(plain, ops.convert_to_tensor(self.mean, dtype=plain.dtype))
         if self.version == 2:
             return power(outlierness, self.gamma) * loss
         return outlierness / (self.delta * self.alpha ** (outlierness - self.delta)) * loss

@@ -69,6 +69,13 @@ class RunningMeanTest(tf.test.TestCase):
         loss.mean.assign(0.4)
         self.assertAllClose(loss(Y_TRUE, Y_PRED)[0], 0.5 * 1.25**0.5, rtol=1e-6)
 
+    def test_a_mean_of_0_is_no_nan(self):
+        for version in (2, 3):
+            loss, _ = in_a_detector(version=version, momentum=1.0)
+            loss.update(Y_TRUE, Y_PRED, np.array([False, False, True]))  # fits exactly
+            self.assertAllEqual(loss.mean, 0.0)
+            self.assertAllEqual(loss(Y_TRUE, Y_PRED), np.zeros(3))
+
     def test_version_1_keeps_nothing(self):
         loss, layer = in_a_detector(version=1)
         loss.update(Y_TRUE, Y_PRED, np.ones(3, bool))
