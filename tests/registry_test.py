@@ -130,6 +130,7 @@ class FurtherKeysTest(parameterized.TestCase):
         ("{kind: siou, theta: high}", r"^model.loss.box.theta: expected a number >= 1, received 'high'"),
         ("{kind: siou, reduction: sum}", r"^model.loss.box.reduction: unknown key"),
         ("{kind: alpha_iou, base: siou}", r"^model.loss.box.base: expected one of iou, giou, diou, ciou"),
+        ("{kind: mpdiou, image_size: [640, 0]}", r"^model.loss.box.image_size.1: expected a number > 0, received 0"),
         ("{kind: siou, theta: {a: 1}}", r"^model.loss.box.theta: expected a number, a text or a list"),
         ("{kind: siou, the-ta: 1}", r"^model.loss.box.the-ta: unknown key"),
     )

@@ -101,7 +101,8 @@ def _build_part(
         return cls(**{**given, **block.arguments})
     except (TypeError, ValueError) as error:
         name, _, problem = str(error).partition(": ")
-        where = (f"{path}.{name}", problem) if name in takes else (path, f"{block.kind} cannot be built: {error}")
+        is_key = name.partition(".")[0] in takes  # or an item of its list: image_size.0
+        where = (f"{path}.{name}", problem) if is_key else (path, f"{block.kind} cannot be built: {error}")
         raise ConfigError(*where) from error
 
 
