@@ -1,6 +1,7 @@
 """The names by which configurations call classes: kyolo's own, and those that users register."""
 
 import importlib
+import inspect
 from collections.abc import Callable
 
 # Families, names, and where the class is, so that a configuration can be read without importing TensorFlow.
@@ -42,7 +43,8 @@ def register(family: str, name: str) -> Callable[[type], type]:
         The decorator. It also registers the class with Keras, so that files which hold it can be loaded.
 
     Raises:
-        ValueError: the family is none, the name is another's, or what is decorated is no class of a loss.
+        ValueError: the family is none, the name is another's, what is decorated is no class of a loss, or an argument
+            of it is called "kind" or "weight", as the settings beside which it would stand.
 
     Example:
         >>> @kyolo.register("box_loss", "half_iou")
@@ -60,6 +62,8 @@ def register(family: str, name: str) -> Callable[[type], type]:
 
         if not (isinstance(cls, type) and issubclass(cls, keras.losses.Loss)):
             raise ValueError(f"{name}: expected a class derived from keras.losses.Loss, received {cls!r}")
+        for argument in set(arguments_of(cls)) & {"kind", "weight"}:
+            raise ValueError(f"{name}: expected an argument that is no setting of every loss, received {argument!r}")
         other = _registered[family].get(name)
         if name in _BUILT_IN[family] or (other is not None and _origin(other) != _origin(cls)):
             raise ValueError(f"name: expected one that is not taken, received {name!r}, which is another {family}")
@@ -88,6 +92,13 @@ def find(family: str, name: str) -> type:
         raise ValueError(f"{family}: expected one of {', '.join(names(family))}, received {name!r}")
     module, _, attribute = _BUILT_IN[family][name].rpartition(".")
     return getattr(importlib.import_module(module), attribute)
+
+
+def arguments_of(cls: type) -> list[str]:
+    """Return the arguments of a class' constructor that a configuration may give, other than those of every loss."""
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    found = inspect.signature(cls).parameters.values()
+    return [one.name for one in found if one.kind in named and one.name not in ("reduction", "name", "dtype")]
 
 
 def _origin(cls: type) -> tuple[str, str]:

@@ -71,12 +71,13 @@ class RegistryTest(tf.test.TestCase, TestCase):
     def test_without_the_import_the_name_is_unknown(self):
         (self.folder / "empty.yaml").write_text("")
         train = ("train", "--config", self.folder / "empty.yaml", "--dry-run", "--set", "model.loss.box.kind=nwd")
-        self.assert_bad_input(train, "model.loss.box.kind", "nwd", "shape_iou")
+        self.assert_bad_input(train, "model.loss.box.kind", "nwd", "shape_iou", "--import")
 
     @parameterized.parameters(
         ("examples.missing", None, "ModuleNotFoundError"),
         ("examples_broken", "def", "SyntaxError"),
         ("examples_raising", "1 / 0", "ZeroDivisionError: division by zero"),
+        ("examples_ending", "raise SystemExit(3)", "SystemExit: 3"),
     )
     def test_a_module_that_cannot_be_imported_is_one_line(self, name, text, reason):
         self.enter(self.folder)
@@ -121,11 +122,24 @@ class FurtherKeysTest(parameterized.TestCase):
     def test_null_is_absent(self):
         # With a base whose box loss has an argument, another kind can be chosen all the same.
         overrides = ["model.loss.box={kind: siou, theta: 3}", "model.loss.box.kind=ciou", "model.loss.box.theta=null"]
-        self.assertEqual(apply_overrides(Config(), overrides).model.loss.box, BoxLossConfig("ciou"))
+        self.assertIs(type(build_loss(apply_overrides(Config(), overrides).model.loss).box), kyolo.losses.CIoULoss)
+
+    def test_null_reaches_the_loss_that_knows_it(self):
+        config = apply_overrides(Config(), ["model.loss.classification={kind: focal, alpha: null}"])
+        self.assertIsNone(build_loss(config.model.loss).classification.alpha)
+        again = apply_overrides(config, ["train.epochs=5"]).model.loss
+        self.assertEqual(again.classification.arguments, {"alpha": None})
+        config = apply_overrides(Config(), ["model.loss.box={kind: siou, theta: null}"])
+        with self.assertRaisesRegex(ConfigError, "^model.loss.box.theta: expected a number >= 1, received None"):
+            build_loss(config.model.loss)
+
+    def test_settings_of_the_block_are_no_arguments(self):
+        with self.assertRaisesRegex(ConfigError, "^weight: expected a setting of the block itself"):
+            BoxLossConfig("siou", arguments={"weight": 3})
 
     @parameterized.parameters(
         ("{kind: siou, thet: 3}", r"^model.loss.box.thet: .*theta \(did you mean theta\?\)"),
-        ("{kind: ciou, theta: 3}", r"^model.loss.box.theta: unknown key for ciou; expected nothing further"),
+        ("{kind: ciou, theta: 3}", r"^model.loss.box.theta: unknown key for ciou; expected nothing further, or null"),
         ("{kind: siou, theta: 0.5}", r"^model.loss.box.theta: expected a number >= 1, received 0.5"),
         ("{kind: siou, theta: high}", r"^model.loss.box.theta: expected a number >= 1, received 'high'"),
         ("{kind: siou, reduction: sum}", r"^model.loss.box.reduction: unknown key"),

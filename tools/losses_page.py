@@ -113,7 +113,7 @@ def signature(family: str, kind: str) -> str:
     arguments = (
         f"{name}={item.default!r}" if item.default is not item.empty else name
         for name, item in inspect.signature(cls).parameters.items()
-        if name not in ("reduction", "name", "dtype", "kwargs")
+        if name in registry.arguments_of(cls)
     )
     return f"`{cls.__name__}({', '.join(arguments)})`"
 

@@ -43,7 +43,7 @@ def import_modules(names: Iterable[str]) -> None:
             sys.path.insert(0, os.getcwd())
         try:
             importlib.import_module(name)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise InputError(
                 f"--import {name}: expected the name of a module that can be imported, such as my_losses for "
                 f"my_losses.py in the current folder, received {type(error).__name__}: {error}"

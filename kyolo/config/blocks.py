@@ -60,7 +60,7 @@ def setting(  # noqa: PLR0913 (all that can be said of a setting, by name)
 
 
 def further_settings(doc: str) -> typing.Any:
-    """Declare the field, a dict, that takes the keys of a `Block` which no other field has; null means absent."""
+    """Declare the field, a dict, that takes the keys of a `Block` which no other field has."""
     return dataclasses.field(default_factory=dict, metadata={"doc": doc})
 
 
@@ -79,6 +79,9 @@ class Block:
             except ConfigError as error:
                 raise (error if hints[field.name] is dict else error.under(field.name)) from None
             object.__setattr__(self, field.name, value)
+        for key in getattr(self, further_field(type(self)) or "", ()):
+            if key in hints:
+                raise ConfigError(key, "expected a setting of the block itself, received one among its further keys")
         self.check()
 
     def check(self) -> None:
@@ -165,7 +168,7 @@ def _convert_further(value: typing.Any) -> dict:
         for one in item if isinstance(item, list | tuple) else (item,):
             if not (one is None or (isinstance(one, bool | int | float | str) and _is_allowed(one, {}))):
                 raise ConfigError(key, f"expected a number, a text or a list of them, received {shorten(item)}")
-    return {key: list(item) if isinstance(item, tuple) else item for key, item in value.items() if item is not None}
+    return {key: list(item) if isinstance(item, tuple) else item for key, item in value.items()}
 
 
 def _convert_scalar(value: typing.Any, kind: type, rules: Mapping) -> typing.Any:
@@ -201,7 +204,8 @@ def _expected(kind: type, rules: Mapping, received: object) -> str:
         return "seconds above 0, or a duration such as 90s, 5m or 1h30m"
     choices = choices_of(rules)
     if choices is not None:
-        return one_of(choices, received)
+        own = ", or one that a module given by --import registers" if callable(rules["choices"]) else ""
+        return one_of(choices, received) + own
     limits = [f"{sign} {rules[name]}" for name, (sign, _) in _LIMITS.items() if rules[name] is not None]
     return " ".join([_TYPE_NAMES[kind], " and ".join(limits)]).strip()
 

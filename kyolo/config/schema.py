@@ -96,8 +96,7 @@ class AssignerConfig(Block):
     beta: float = setting(6.0, minimum=0, doc="Exponent of the overlap. Default: the paper's.")
     enlarge_tiny: bool = setting(
         False,
-        doc="Let an object with a side of at most the smallest stride have the points of a box of twice that, so "
-        "that none goes without a point. Default: the reference's.",
+        doc="Objects with a side up to the smallest stride have points around them. Default: the reference's.",
     )
 
 
@@ -106,7 +105,6 @@ class LossConfig(Block):
     """The weighted sum that training makes small."""
 
     assigner: AssignerConfig = field(default_factory=AssignerConfig)
-
     box: BoxLossConfig = field(default_factory=BoxLossConfig)
     classification: ClassificationLossConfig = field(default_factory=ClassificationLossConfig)
     dfl: DFLConfig = field(default_factory=DFLConfig)

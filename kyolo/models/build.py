@@ -1,7 +1,5 @@
 """From a configuration to a detector: the one file of the models that sees the configuration."""
 
-import inspect
-
 import keras
 
 from kyolo import registry
@@ -91,14 +89,16 @@ def _build_part(
 ) -> keras.losses.Loss:
     """Builds the loss of a block from the arguments that stand beside its kind."""
     cls = registry.find(family, block.kind)
-    takes = [name for name in inspect.signature(cls).parameters if name not in ("reduction", "name", "dtype", "kwargs")]
-    for name in block.arguments:
-        if name not in takes:
-            expected = one_of(takes, name) if takes else "nothing further"
-            raise ConfigError(f"{path}.{name}", f"unknown key for {block.kind}; expected {expected}")
+    takes = registry.arguments_of(cls)
     given = {"image_size": image_size} if image_size is not None and "image_size" in takes else {}
+    for name, value in block.arguments.items():
+        if name in takes:
+            given[name] = value
+        elif value is not None:
+            expected = f"{one_of(takes, name) if takes else 'nothing further'}, or null to take back what a base sets"
+            raise ConfigError(f"{path}.{name}", f"unknown key for {block.kind}; expected {expected}")
     try:
-        return cls(**{**given, **block.arguments})
+        return cls(**given)
     except (TypeError, ValueError) as error:
         name, _, problem = str(error).partition(": ")
         is_key = name.partition(".")[0] in takes  # or an item of its list: image_size.0

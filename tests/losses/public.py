@@ -4,7 +4,7 @@ import inspect
 
 import keras
 
-from kyolo import losses
+from kyolo import losses, registry
 
 # Base classes leave `call` to others.
 CLASSES = [
@@ -64,11 +64,7 @@ REFUSED_BY = {
 def parameters(cls):
     """The settings of a class: what its constructor takes by name, other than what every loss takes."""
     found = inspect.signature(cls).parameters
-    return {
-        name: parameter
-        for name, parameter in found.items()
-        if name not in ("reduction", "name", "dtype") and parameter.kind is not parameter.VAR_KEYWORD
-    }
+    return {name: found[name] for name in registry.arguments_of(cls)}
 
 
 def required(cls):
