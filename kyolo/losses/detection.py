@@ -8,6 +8,7 @@ from kyolo.assigner import TaskAlignedAssigner
 from kyolo.boxes.distances import boxes_to_distances, distances_to_boxes, expected_distances
 from kyolo.losses.dfl import DistributionFocalLoss
 from kyolo.losses.iou_losses import BoxLoss
+from kyolo.losses.settings import check_number
 
 
 @keras.saving.register_keras_serializable("kyolo")
@@ -28,7 +29,8 @@ class DetectionLoss:
         assigner: settings of `TaskAlignedAssigner` other than its defaults, such as `{"top_k": 13}`.
 
     Raises:
-        ValueError: for what is neither name nor loss, or a name whose loss cannot be built without arguments.
+        ValueError: for what is neither name nor loss, a name whose loss cannot be built without arguments, a weight
+            that is no number of at least 0, or settings that the assigner does not have.
 
     Example:
         >>> DetectionLoss(box="siou").weights
@@ -41,12 +43,17 @@ class DetectionLoss:
         self.box = _by_name("box_loss", box)
         self.classification = _by_name("classification_loss", classification)
         self.dfl = DistributionFocalLoss()
-        self.weights = {"box": box_weight, "classification": classification_weight, "dfl": dfl_weight}
-        self.assigner = dict(assigner or {})
+        weights = {"box": box_weight, "classification": classification_weight, "dfl": dfl_weight}
+        self.weights = {name: check_number(f"{name}_weight", value, minimum=0) for name, value in weights.items()}
+        self.assigner = _checked({} if assigner is None else assigner)
 
     def build(self, add_weight):
         """Makes the variables that the parts need; called by `Detector.compile`, as `BoxLoss.build`."""
         if isinstance(self.box, BoxLoss):
+            # Each detector has one of its own, with its own variables. copy.copy would go through Keras' serialisation.
+            own = object.__new__(type(self.box))
+            vars(own).update(vars(self.box))
+            self.box = own
             self.box.build(add_weight)
 
     def parts(self, y_true, y_pred, anchor_points, strides, training=False):
@@ -106,6 +113,16 @@ class DetectionLoss:
     def from_config(cls, config):
         losses = {name: keras.losses.deserialize(config[name]) for name in ("box", "classification")}
         return cls(**{**config, **losses})
+
+
+def _checked(assigner):
+    try:
+        TaskAlignedAssigner(1, **assigner)
+    except TypeError as error:
+        raise ValueError(
+            f"assigner: expected settings of TaskAlignedAssigner, received {assigner!r} ({error})"
+        ) from error
+    return dict(assigner)
 
 
 def _by_name(family, loss):

@@ -34,7 +34,7 @@ class BoxLoss(keras.losses.Loss):
         `y_true` and `y_pred`: `(..., 4)` target and predicted xyxy boxes in one unit, pixels in a detector.
 
     Output shape:
-        `(...)` with `reduction=None`, else a scalar. Identical boxes cost 0.
+        `(...)` with `reduction=None`, else a scalar. Identical boxes that have an area cost 0.
 
     Raises:
         ValueError: for a setting out of range.

@@ -21,7 +21,7 @@ class WIoULoss(BoxLoss):
 
     In a detector the mean is a weight of the detector: saved with it, moved in training steps only, by the positives of
     all replicas together, and left alone by a batch without any. A step uses the mean of the steps before it. Outside
-    a detector it stays `initial_mean`. An instance belongs to the detector that was compiled with it last.
+    a detector it stays `initial_mean`; `compile` takes a copy, so that no two detectors share a mean.
 
     Args:
         version: 1, 2 or 3. Default 3.

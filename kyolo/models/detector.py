@@ -1,6 +1,7 @@
 """The detector: backbone, top, neck and head, trained by `fit`."""
 
 import contextlib
+import copy
 
 import keras
 from keras import ops
@@ -112,7 +113,7 @@ class Detector(keras.Model):
             delattr(self, name)
         self._loss_weights = []
         averaged = self.variables  # the loss' own are no part of what predicts
-        self.detection_loss = DetectionLoss() if loss is None else loss
+        self.detection_loss = DetectionLoss() if loss is None else copy.copy(loss)
         self.detection_loss.build(self._add_loss_weight)
         self.part_means = {name: keras.metrics.Mean(name=name) for name in self.detection_loss.weights}
         self.ema = None if ema_decay is None else ExponentialMovingAverage(averaged, ema_decay)

@@ -214,6 +214,16 @@ class DetectionLossTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllEqual(again(*scene), loss(*scene))
         self.assertEqual(json.dumps(keras.saving.serialize_keras_object(again)), text)
 
+    @parameterized.parameters(
+        ({"box_weight": "a"}, "box_weight: expected a number >= 0, received 'a'"),
+        ({"dfl_weight": -1}, "dfl_weight: expected a number >= 0, received -1"),
+        ({"assigner": {"topk": 3}}, "assigner: expected settings of TaskAlignedAssigner, received .*topk"),
+        ({"assigner": 3}, "assigner: expected settings of TaskAlignedAssigner, received 3"),
+    )
+    def test_settings_are_checked(self, settings, message):
+        with self.assertRaisesRegex(ValueError, message):
+            DetectionLoss(**settings)
+
     def test_unknown_name_is_refused(self):
         with self.assertRaisesRegex(ValueError, "ciou.*siou.*diuo"):
             DetectionLoss(box="diuo")

@@ -155,6 +155,17 @@ class DetectorTest(tf.test.TestCase, parameterized.TestCase):
             with self.assertRaisesRegex(ValueError, "loss: expected a DetectionLoss.*received"):
                 build(levels=("P3", "P4")).compile(loss=loss)
 
+    def test_detectors_share_no_state_of_a_loss(self):
+        loss = DetectionLoss(box=WIoULoss())
+        means = []
+        for _ in range(2):
+            detector = build(levels=("P3", "P4"))
+            detector.compile(loss=loss)
+            means.append(detector.loss_variables[0])
+        means[0].assign(0.25)
+        self.assertEqual([float(mean) for mean in means], [0.25, 1.0])
+        self.assertEqual(loss.box.mean, 1.0)
+
     def test_compiled_anew_nothing_is_left_of_the_old_loss(self):
         detector = build(levels=("P3", "P4"))
         count = len(detector.variables)
