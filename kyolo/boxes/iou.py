@@ -102,9 +102,14 @@ def alpha_iou(boxes1, boxes2, base="ciou", alpha=3.0):
     Returns:
         `(...)` similarity, 1 for identical boxes.
 
+    Raises:
+        ValueError: for another base.
+
     Reference:
         He et al., Alpha-IoU, arXiv 2110.13675, equations 3 and 4; CIoU's own alpha is that of the plain overlap.
     """
+    if base not in ALPHA_PENALTIES:
+        raise ValueError(f"base: expected one of {', '.join(ALPHA_PENALTIES)}, received {base!r}")
     pair = compare(boxes1, boxes2)
     similarity = power(pair.overlap, alpha)
     for penalty in ALPHA_PENALTIES[base]:
@@ -254,7 +259,8 @@ def shape_iou(boxes1, boxes2, scale=0.0):
         Zhang and Zhang, Shape-IoU, arXiv 2312.17663, and the authors' code.
     """
     pair = compare(boxes1, boxes2)
-    wide, high = (ops.stop_gradient(side) ** scale for side in (pair.width2, pair.height2))
+    longer = ops.maximum(pair.width2, pair.height2)  # by which both are measured: no power of 0..1 overflows
+    wide, high = (ops.stop_gradient(ops.divide_no_nan(side, longer)) ** scale for side in (pair.width2, pair.height2))
     weight_x = 2 * ops.divide_no_nan(high, wide + high)
     weight_y = 2 * ops.divide_no_nan(wide, wide + high)
     offsets = weight_x * ops.square(pair.offset_x) + weight_y * ops.square(pair.offset_y)
