@@ -41,7 +41,8 @@ class TaskAlignedAssigner:
         beta: exponent of the overlap. Default 6.0.
         enlarge_tiny: let an object with a side of at most the smallest stride be learnt by the points inside a box of
             twice that stride about the same centre; without it an object between the points has none. Only points
-            inside are then chosen, also where no prediction overlaps the object. Default False, as YOLOv8.
+            inside are then chosen, also where no prediction overlaps the object, so that each object chooses at least
+            one; another that it overlaps more may still have it. Default False, as YOLOv8.
 
     Time and memory follow the number of pairs of an object and a point inside it; only the table of alignments, from
     which the best are taken, has an entry for every object and every point.
