@@ -31,7 +31,7 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ELSEWHERE = ("source ", "make ", "git ", "pip ", ".venv/bin/pip ", "export ")  # what installs and tests; not run again
 ELSEWHERE += ("python3.11 -m venv ", ".venv-tfa/bin/pip ")  # the environment of tensorflow-addons
 FILE = re.compile(r"# (\w+)\.py\n")  # a Python block that begins so is that file to the commands of its page
-SETTINGS = ("train.epochs=1", "train.schedule.warmup_epochs=0", "data.image_size=64")
+SETTINGS = ("model.levels=[P4, P5]", "train.epochs=1", "train.schedule.warmup_epochs=0", "data.image_size=64")
 SMALL = (  # the same in seconds
     ("image_size=320", "image_size=64"),
     ("epochs=60", "epochs=1"),

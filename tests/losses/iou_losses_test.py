@@ -3,6 +3,7 @@ import itertools
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
@@ -89,15 +90,6 @@ class GoldenTest(box_pairs.BoxPairTestCase):
         _, by_p, _ = box_pairs.evaluate([case(name)], p, g)[name]
         self.assertAllClose(by_p, expected, rtol=0, atol=1e-8)
 
-    @parameterized.parameters(
-        ("CIoULoss", 1, 1.032867),  # 4 / pi^2 inside the square
-        ("SIoULoss", 2, 0.283787),  # 2 - exp(+gamma rho) rewards distance
-        ("SIoULoss", 5, 0.901135),  # offsets of the centres in place of the sides of the enclosing box: rho is 1
-    )
-    def test_none_of_the_known_mistakes(self, name, pair, mistaken):
-        p, g = np.float64(PAIRS[pair])
-        self.assertGreater(abs(float(case(name).call(tf.constant(p), tf.constant(g))) - mistaken), 0.1)
-
 
 class ValueTest(box_pairs.BoxPairTestCase):
     @each(itertools.chain(*CASES.values()))
@@ -134,8 +126,9 @@ class GradientTest(box_pairs.BoxPairTestCase):
     def test_differences_tell_what_is_held(self, name):
         self.check_tells_what_is_held(CASES[name])
 
+    @pytest.mark.slow
     def test_values_and_finite_gradients_in_every_mode(self):
-        self.check_modes([*DEFAULTS, case("WIoULoss", version=2)])
+        self.check_modes(list(itertools.chain(*CASES.values())))
 
 
 class WIoUTest(tf.test.TestCase):

@@ -174,9 +174,10 @@ def mmyolo() -> tuple[str, str, str]:
 
 def not_a_number() -> Iterator[tuple[str, str, str]]:
     """Quotients 0 / 0."""
-    zero = np.zeros(())
+    left, top, right, bottom = np.array([30.0, 40.0, 30.0, 40.0])
+    dx, dy = np.zeros(2)  # between the centres of (10, 10, 50, 50) and (20, 20, 40, 40)
     with np.errstate(invalid="ignore"):
-        angle, sine = np.arctan(zero / zero), np.abs(zero) / np.hypot(zero, zero)
+        angle, sine = np.arctan((right - left) / (bottom - top)), np.abs(dy) / np.hypot(dx, dy)
     where = "detectron2 `ciou_loss`, torchvision `complete_box_iou_loss`"
     yield where, "`atan(w / h)` without an epsilon", f"a predicted box without width and height costs {angle}"
     links = f"YOLOv6 before [#582]({GITHUB}/meituan/YOLOv6/pull/582), PaddleDetection: SIoU"
@@ -211,7 +212,9 @@ def wiou_author() -> Iterator[tuple[str, str, str]]:
         f"4 x 4 within 10 x 10 {costs[1]:.2f}, not {right[1]:.2f}",
     )
     with np.errstate(invalid="ignore"):
-        alpha = np.zeros(()) / np.zeros(())
+        equal = compare(np.array([10.0, 20.0, 50.0, 40.0]), np.array([10.0, 20.0, 50.0, 40.0]))
+        v = np.square(np.arctan(equal.width1 / equal.height1) - np.arctan(equal.width2 / equal.height2))
+        alpha = v / ((1 - np.array(equal.overlap)) + v)
     yield "the same: CIoU", "`alpha = v / ((1 - IoU) + v)` without an epsilon", f"equal boxes cost {alpha}"
 
 
