@@ -26,8 +26,8 @@ class WIoULoss(BoxLoss):
     Args:
         version: 1, 2 or 3. Default 3.
         initial_mean: mean of L before the first step, above 0. Default 1, the largest L.
-        momentum: part of the mean that a step replaces, 0..1. Default 0.01, the authors' code; the paper advises
-            `1 - 0.05^(1 / n)`, with n the number of steps until AP grows slowly.
+        momentum: part of the mean that a step replaces, 0..1. Default 0.01: the mean is that of the last hundred steps
+            or so. The paper advises `1 - 0.05^(1 / n)`, with n the number of steps until AP grows slowly.
         gamma: exponent of version 2, at least 0. Default 0.5, the paper's.
         alpha: of version 3, above 1. Default 1.9, the paper's.
         delta: of version 3, above 0: the outlierness whose weight is 1. Default 3, the paper's.
