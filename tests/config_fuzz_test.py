@@ -120,16 +120,22 @@ class QuickConfigFuzzTest(TestCase):
         gc.disable()  # it goes through all that other tests have left in this process
         self.addCleanup(gc.enable)
 
-    def check(self, content):
-        file, saved = self.folder / "config.yaml", self.folder / "saved.yaml"
-        file.write_bytes(content)
+    def load(self, file):
+        """The configuration, None where the error is one clear line, and the seconds that it took."""
         start = time.thread_time()
         try:
             config = load_config(file)
         except ConfigError as error:
             config = None
             self.assertTrue(is_line(str(error)), str(error))
-        seconds = time.thread_time() - start
+        return config, time.thread_time() - start
+
+    def check(self, content):
+        file, saved = self.folder / "config.yaml", self.folder / "saved.yaml"
+        file.write_bytes(content)
+        config, seconds = self.load(file)
+        if seconds >= MAX_SECONDS:  # what is slow by itself is slow twice
+            seconds = min(seconds, self.load(file)[1])
         self.slowest = max(self.slowest, seconds)
         self.assertLess(seconds, MAX_SECONDS)
         if config is not None:
