@@ -189,6 +189,12 @@ class LoadTest(ConfigTestCase):
         path = self.write(text)
         self.assert_refused(lambda: load_config(path), str(path), *parts)
 
+    def test_what_begins_as_a_number_takes_no_time(self):
+        path = self.write("a: " + "9" * 100_000 + "x")
+        start = time.thread_time()
+        self.assert_refused(lambda: load_config(path), "a", "unknown key")
+        self.assertLess(time.thread_time() - start, 5)  # a minute and more, were the digits tried in every split
+
     def test_missing_file_and_folder(self):
         self.assert_refused(lambda: load_config(self.folder / "no.yaml"), str(self.folder / "no.yaml"), "No such file")
         self.assert_refused(lambda: load_config(self.folder), str(self.folder), "directory")
