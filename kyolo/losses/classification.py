@@ -9,10 +9,11 @@ import keras
 from keras import ops
 
 from kyolo.boxes.pair import power
+from kyolo.losses.base import NamedLoss
 from kyolo.losses.settings import check_number
 
 
-class ClassificationLoss(keras.losses.Loss):
+class ClassificationLoss(NamedLoss):
     """What the classification losses share.
 
     Args:
@@ -29,12 +30,6 @@ class ClassificationLoss(keras.losses.Loss):
     Raises:
         ValueError: for a setting out of range.
     """
-
-    def __init__(self, reduction="sum_over_batch_size", name=None, dtype=None):
-        super().__init__(name=name or type(self).__name__, reduction=reduction, dtype=dtype)
-
-    def get_config(self):
-        return {**super().get_config(), "dtype": self.dtype}
 
 
 @keras.saving.register_keras_serializable("kyolo")

@@ -3,9 +3,11 @@
 import keras
 from keras import ops
 
+from kyolo.losses.base import NamedLoss
+
 
 @keras.saving.register_keras_serializable("kyolo")
-class DistributionFocalLoss(keras.losses.Loss):
+class DistributionFocalLoss(NamedLoss):
     """Cross-entropy of a predicted distribution with the two bins that enclose the target.
 
     For a distance y between the bins i and i + 1: `-((i + 1 - y) log p_i + (y - i) log p_(i + 1))`, the mean over the
@@ -23,9 +25,6 @@ class DistributionFocalLoss(keras.losses.Loss):
     Reference:
         Li et al., Generalized Focal Loss, arXiv 2006.04388, equation 6; the upper clip is YOLOv8's.
     """
-
-    def __init__(self, reduction="sum_over_batch_size", name="distribution_focal_loss", **kwargs):
-        super().__init__(name=name, reduction=reduction, **kwargs)
 
     def call(self, y_true, y_pred):
         num_bins = y_pred.shape[-1]

@@ -19,10 +19,11 @@ from kyolo.boxes.iou import (
     shape_iou,
     siou,
 )
+from kyolo.losses.base import NamedLoss
 from kyolo.losses.settings import check_choice, check_number, check_size
 
 
-class BoxLoss(keras.losses.Loss):
+class BoxLoss(NamedLoss):
     """What the box losses share; the base of one's own, of which `call` is enough.
 
     Args:
@@ -40,9 +41,6 @@ class BoxLoss(keras.losses.Loss):
         ValueError: for a setting out of range.
     """
 
-    def __init__(self, reduction="sum_over_batch_size", name=None, dtype=None):
-        super().__init__(name=name or type(self).__name__, reduction=reduction, dtype=dtype)
-
     def build(self, add_weight):
         """Makes the variables that the loss needs; called by `Detector.compile`, whose variables they become.
 
@@ -58,9 +56,6 @@ class BoxLoss(keras.losses.Loss):
             y_pred: `(..., 4)` predicted boxes.
             mask: `(...)` bool, True where there is a target.
         """
-
-    def get_config(self):
-        return {**super().get_config(), "dtype": self.dtype}
 
 
 @keras.saving.register_keras_serializable("kyolo")
