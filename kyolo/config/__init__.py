@@ -2,7 +2,6 @@
 
 from kyolo.config.blocks import Block as Block
 from kyolo.config.blocks import choices_of as choices_of
-from kyolo.config.blocks import further_field as further_field
 from kyolo.config.blocks import one_of as one_of
 from kyolo.config.dialect import to_yaml as to_yaml
 from kyolo.config.errors import ConfigError as ConfigError
@@ -54,7 +53,6 @@ __all__ = [
     "apply_overrides",
     "choices_of",
     "config_to_dict",
-    "further_field",
     "image_hw",
     "load_config",
     "one_of",

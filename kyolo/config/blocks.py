@@ -79,9 +79,11 @@ class Block:
             except ConfigError as error:
                 raise (error if hints[field.name] is dict else error.under(field.name)) from None
             object.__setattr__(self, field.name, value)
-        for key in getattr(self, further_field(type(self)) or "", ()):
-            if key in hints:
-                raise ConfigError(key, "expected a setting of the block itself, received one among its further keys")
+            for key in value if hints[field.name] is dict else ():
+                if key in hints:
+                    raise ConfigError(
+                        key, "expected a setting of the block itself, received one among its further keys"
+                    )
         self.check()
 
     def check(self) -> None:

@@ -43,9 +43,12 @@ def apply_overrides(config: Config, overrides: Iterable[str]) -> Config:
 
 def config_to_dict(config: Block) -> dict[str, typing.Any]:
     """Return a configuration, or one block of it, as plain dicts, lists and scalars, in the order of the fields."""
-    plain = {field.name: _to_plain(getattr(config, field.name)) for field in dataclasses.fields(config)}  # type: ignore[arg-type]
-    further = plain.pop(further_field(type(config)) or "", {})
-    return {**plain, **further}
+    plain: dict[str, typing.Any] = {}
+    further = further_field(type(config))
+    for field in dataclasses.fields(config):  # type: ignore[arg-type]
+        value = _to_plain(getattr(config, field.name))
+        plain |= value if field.name == further else {field.name: value}
+    return plain
 
 
 def save_config(config: Config, path: str | os.PathLike) -> None:
