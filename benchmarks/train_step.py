@@ -1,10 +1,11 @@
-"""The bare training step on random images, without a pipeline; prints one JSON line.
+"""The bare training step on random images, beside the machine's float32 limit; prints one JSON line.
 
 python benchmarks/train_step.py --config configs/yolov8_n.yaml --image-size 320 --batch-size 8 --classes 3
 """
 
 import argparse
 import statistics
+import time
 from pathlib import Path
 
 import common
@@ -52,6 +53,7 @@ def main():
     detector.fit(data, epochs=1, verbose=0, callbacks=[timer])
     step = statistics.median(timer.seconds[2:])
     gflop = count_gflop(detector, (args.image_size, args.image_size))
+    limit = matrix_gflop_per_s()
     common.publish(
         {
             "benchmark": "train_step",
@@ -65,12 +67,29 @@ def main():
             "first_step_s": round(timer.seconds[0], 1),
             # Forward and both gradients: three times the forward pass.
             "gflop_per_s": round(3 * gflop * args.batch_size / step, 1),
+            "matrix_gflop_per_s": round(limit, 1),
+            "share_of_limit": round(3 * gflop * args.batch_size / step / limit, 2),
             "peak_memory_gb": round(common.peak_memory_gb(), 2),
             "command": common.command_line(),
             **describe_environment(),
         },
         args.ledger,
     )
+
+
+def matrix_gflop_per_s(side=2048, repeats=10):
+    """What this machine reaches in a product of two float32 matrices: the limit of every convolution on it."""
+    import tensorflow as tf
+
+    matrix = tf.random.stateless_normal((side, side), seed=(0, 0))
+    product = tf.function(tf.linalg.matmul)
+    product(matrix, matrix)
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        product(matrix, matrix).numpy()
+        seconds.append(time.perf_counter() - start)
+    return 2 * side**3 / 1e9 / statistics.median(seconds)
 
 
 def random_batch(rng, batch_size, size, classes, objects=7, padded=16):
