@@ -17,6 +17,36 @@ def settings(**optimizer):
     return TrainConfig(epochs=10, optimizer=OptimizerConfig(**optimizer), schedule=schedule)
 
 
+class AdamWTest(tf.test.TestCase, parameterized.TestCase):
+    @parameterized.named_parameters(("graph", False), ("xla", True))
+    def test_steps_are_those_of_the_paper(self, jit_compile):
+        rate, decay, beta_1, beta_2, epsilon = 0.1, 0.2, 0.8, 0.9, 1e-3
+        optimizer = optimizers.AdamW(rate, weight_decay=decay, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon)
+        variable = keras.Variable([1.0, -2.0], name="kernel")
+        optimizer.build([variable])
+        apply = tf.function(lambda gradient: optimizer.apply([gradient]), jit_compile=jit_compile)
+        weights, first, second = np.array([1.0, -2.0]), np.zeros(2), np.zeros(2)
+        for step, gradient in enumerate(([0.5, 1.0], [-1.5, 0.0], [0.1, 3.0]), start=1):
+            apply(tf.constant(gradient))
+            weights -= rate * decay * weights
+            first = beta_1 * first + (1 - beta_1) * np.array(gradient)
+            second = beta_2 * second + (1 - beta_2) * np.square(gradient)
+            corrected = np.sqrt(second / (1 - beta_2**step))
+            # Keras and TensorFlow add epsilon before they correct the bias, the paper after it.
+            weights -= rate * first / (1 - beta_1**step) / (corrected + epsilon / np.sqrt(1 - beta_2**step))
+            self.assertAllClose(variable, weights, rtol=1e-6)
+
+    def test_survives_its_configuration(self):
+        optimizer = optimizers.AdamW(0.1, weight_decay=0.2, beta_1=0.8)
+        restored = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
+        self.assertIsInstance(restored, optimizers.AdamW)
+        self.assertEqual(restored.get_config(), optimizer.get_config())
+
+    def test_amsgrad_is_refused(self):
+        with self.assertRaisesRegex(ValueError, "amsgrad"):
+            optimizers.AdamW(0.1, amsgrad=True)
+
+
 class OptimizersTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters("adamw", "sgd")
     def test_only_kernels_decay(self, kind):
