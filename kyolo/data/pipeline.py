@@ -89,7 +89,10 @@ def make_dataset(  # noqa: PLR0913 (the one place where data set, network size a
     dataset = dataset.padded_batch(batch_size, drop_remainder=split == "train").map(_pad_to_bucket)
     if split == "train":
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
-    dataset = dataset.prefetch(2)
+    options = tf.data.Options()
+    # Nothing is left to tune, and the thread that would do it sleeps for up to a minute: an iterator's end waits.
+    options.autotune.enabled = False
+    dataset = dataset.prefetch(2).with_options(options)
     dataset.index, dataset.steps_per_epoch = index, steps_per_epoch
     return dataset
 
