@@ -1,4 +1,4 @@
-# make quickstart | install | test | test-all | lint: each makes its own .venv when there is none.
+# make quickstart | install | test | test-all | reliability | lint: each makes its own .venv when there is none.
 
 PYTHON ?= $(firstword $(foreach python,python3.13 python3.12 python3.11 python3,$(shell \
     $(python) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $(python))))
@@ -6,7 +6,7 @@ INSTALLED := .venv/.installed
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -q --numprocesses auto --dist loadscope --no-loadscope-reorder
 
-.PHONY: quickstart install test test-all lint
+.PHONY: quickstart install test test-all reliability lint
 
 quickstart: $(INSTALLED)
 	$(BIN)/python tools/quickstart.py
@@ -18,6 +18,11 @@ test: $(INSTALLED)
 
 test-all: test
 	$(PYTEST) -m slow
+
+# Minutes a try: trainings are killed at random moments and must end as one that was not.
+TRIES ?= 20
+reliability: $(INSTALLED)
+	$(BIN)/python tests/reliability/kills.py --tries $(TRIES)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
