@@ -9,23 +9,44 @@ from typing import BinaryIO
 
 from kyolo.errors import InputError
 
+PART = ".part"  # ends the names of files that are being written; a process that is killed leaves them
+
 
 @contextlib.contextmanager
 def replace_file(path: Path) -> Iterator[BinaryIO]:
     """Opens a file that takes the place of `path` when the `with` block succeeds; its folder exists.
 
-    A reader sees the old file or the new one, also when the process is killed. One process at a time may write a path.
+    A reader sees the old file or the new one, also when the process is killed or the machine loses power. One process
+    at a time may write a path.
+
+    Raises:
+        InputError: the file cannot be written, on a full disk for example. What stood at `path` is still there.
     """
-    part = path.with_name(f"{path.name}.part")
+    part = path.with_name(f"{path.name}{PART}")
     try:
         with open(part, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-    except BaseException:
+        _sync_folder(path.parent)
+    except BaseException as error:
         part.unlink(missing_ok=True)
-        raise
+        if not isinstance(error, OSError):
+            raise
+        raise InputError(
+            f"Cannot write {path}: expected a disk with room and leave to write, received {error.strerror!r}; mend "
+            f"that and run again (a training with --resume). What stood there is kept"
+        ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Brings the names in a folder to the disk: a file's own sync does not."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -23,6 +23,7 @@ from kyolo.config import (
     load_config,
     save_config,
 )
+from kyolo.errors import InputError
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 
@@ -279,11 +280,11 @@ class SaveTest(ConfigTestCase):
         self.assertEqual(os.listdir(self.folder), ["saved.yaml"])
 
     def test_failure_leaves_the_old_file(self):
-        with self.assertRaises(OSError):
+        with self.assertRaisesRegex(InputError, "Cannot write"):
             save_config(Config(), self.folder / "missing" / "saved.yaml")
         target = self.folder / "folder"
         target.mkdir()
-        with self.assertRaises(OSError):
+        with self.assertRaisesRegex(InputError, "Cannot write"):
             save_config(Config(), target)
         self.assertEqual(os.listdir(self.folder), ["folder"])
 

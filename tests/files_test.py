@@ -1,5 +1,8 @@
 import contextlib
+import os
 import pathlib
+import resource
+from unittest import mock
 
 from absl.testing import absltest
 
@@ -24,6 +27,34 @@ class FilesTest(TestCase):
             raise KeyboardInterrupt
         self.assertEqual(path.read_text(), "old")
         self.assertEqual(self.names(), ["a.txt"])
+
+    def test_a_full_disk_leaves_the_old_file(self):
+        path = self.folder / "a.txt"
+        write_text(path, "old")
+        kept = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, kept[1]))  # Then a write fails, as on a full disk.
+        try:
+            with self.assertRaisesRegex(InputError, f"Cannot write {path}: .* room .* 'File too large'"):
+                write_text(path, "x" * 1001)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, kept)
+        self.assertEqual(path.read_text(), "old")
+        self.assertEqual(self.names(), ["a.txt"])
+
+    def test_a_loss_of_power_forgets_neither_content_nor_name(self):
+        path = self.folder / "a.txt"
+        calls = []
+
+        def fsync(descriptor):
+            calls.append(("fsync", os.readlink(f"/proc/self/fd/{descriptor}")))
+
+        def replace(*paths):
+            calls.append(("replace", *map(str, paths)))
+
+        with mock.patch.multiple(os, fsync=fsync, replace=replace):
+            write_text(path, "new")
+        part = f"{path}.part"
+        self.assertEqual(calls, [("fsync", part), ("replace", part, str(path)), ("fsync", str(self.folder))])
 
     def test_new_output_appears_when_it_is_whole(self):
         path = self.folder / "deep" / "out"

@@ -60,6 +60,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, AttributeError) as error:
         raise InputError(
             f"Damaged checkpoint {path}: expected an .npz file that kyolo wrote whole, received one that cannot be "
-            f"read ({error}); use the other file of its folder, or train again"
+            f"read ({error}); put a copy in its place, or use what is left: best.npz can start another run "
+            f"(model.weights), and without last.npz --resume begins the run anew"
         ) from error
     return Checkpoint(arrays, state)
