@@ -23,7 +23,16 @@ from kyolo.models.detector import Detector
 from kyolo.training.checkpoint import load_checkpoint
 from kyolo.training.optimizers import build_optimizer, resolve_precision
 from kyolo.training.recorder import RunRecorder
-from kyolo.training.run_folder import Run, check_new, create_run, dtype_policy, from_scratch, locked, open_run
+from kyolo.training.run_folder import (
+    Run,
+    check_new,
+    complete_run,
+    create_run,
+    dtype_policy,
+    from_scratch,
+    locked,
+    open_run,
+)
 from kyolo.weights.transfer import transfer_weights
 
 
@@ -62,6 +71,7 @@ def train(config: Config, output: str | os.PathLike, *, resume: bool = False) ->
         loss = build_loss(config.model.loss, image_hw(config.data.image_size))
         run = open_run(path) if resume else create_run(path, config)
         with locked(run.path):
+            complete_run(run.path)
             documents = {split: report.to_dict() for split, report in reports.items()}
             write_text(run.path / "data_report.json", json.dumps(documents, indent=2) + "\n")
             return _train(run, detector, loss, (train_index, val_index), store)
@@ -158,7 +168,8 @@ def _train(
     )
     evaluation = config.evaluation
     nms = NMSSettings(evaluation.confidence, evaluation.iou, evaluation.max_detections, evaluation.multi_label)
-    recorder = RunRecorder(run, Predictor(detector, nms), val, steps_per_epoch)
+    data = {"train": train_index.fingerprint(), validation_split(config): val_index.fingerprint()}
+    recorder = RunRecorder(run, Predictor(detector, nms), val, steps_per_epoch, data)
     recorder.restore()
     while not recorder.finished:
         # More than one round only after a checkpoint within an epoch: `fit` can begin with an epoch, not within one.

@@ -35,9 +35,12 @@ class RunRecorder(keras.callbacks.Callback):
         predictor: finds objects with the detector that is trained.
         val: data set that is scored.
         steps_per_epoch: batches in an epoch.
+        data: the fingerprint of each split: a run goes on with the data that it began with.
     """
 
-    def __init__(self, run: Run, predictor: Predictor, val: tf.data.Dataset, steps_per_epoch: int):
+    def __init__(
+        self, run: Run, predictor: Predictor, val: tf.data.Dataset, steps_per_epoch: int, data: dict[str, str]
+    ):
         super().__init__()
         self.run = run
         self.settings: TrainConfig = run.config.train
@@ -45,7 +48,7 @@ class RunRecorder(keras.callbacks.Callback):
         self.detector = predictor.detector
         self.val = val
         self.steps_per_epoch = steps_per_epoch
-        self.state: dict = {"step": 0, "history": [], "best": None, "stopped": False}
+        self.state: dict = {"step": 0, "history": [], "best": None, "stopped": False, "data": data}
         self._running_means: dict | None = None
         self._board = (
             tf.summary.create_file_writer(str(run.path / "tensorboard")) if self.settings.tensorboard else None
@@ -57,11 +60,16 @@ class RunRecorder(keras.callbacks.Callback):
         return self.state["stopped"] or self.state["step"] >= self.settings.epochs * self.steps_per_epoch
 
     def restore(self) -> None:
-        """Goes on after the last checkpoint, if there is one: a run that was killed before it starts again."""
+        """Goes on after the last checkpoint, if there is one: a run that was killed before it starts again.
+
+        Raises:
+            InputError: the checkpoint is damaged, of other data or of another configuration.
+        """
         path = self.run.weights_path("last")
         if not path.exists():
             return
         checkpoint = load_checkpoint(path)
+        self._check_data(checkpoint.state["data"])
         for name, variables in self._groups().items():
             values = checkpoint.group(name)
             shapes = {key: tuple(variable.shape) for key, variable in variables}
@@ -76,6 +84,14 @@ class RunRecorder(keras.callbacks.Callback):
             self.detector.ema.step.assign(self.detector.optimizer.iterations)
         self.state = dict(checkpoint.state)
         self._running_means = checkpoint.group("metrics") if self.state["step"] % self.steps_per_epoch else None
+
+    def _check_data(self, began_with: dict[str, str]) -> None:
+        for split, fingerprint in self.state["data"].items():
+            if fingerprint != began_with[split]:
+                raise InputError(
+                    f"The data of {self.run.path} has changed since it began: expected in {split} {began_with[split]}, "
+                    f"received {fingerprint}; put it back, or start a new run (model.weights={self.run.path})"
+                )
 
     def on_epoch_begin(self, epoch, logs=None):  # noqa: ARG002 (Keras' signature)
         done = self.state["step"] % self.steps_per_epoch
@@ -111,7 +127,8 @@ class RunRecorder(keras.callbacks.Callback):
         self.detector.stop_training = self.state["stopped"]
 
     def finish(self) -> dict:
-        """Writes and returns `metrics.json`: the scores of the best epoch."""
+        """Writes and returns `metrics.json`: the scores of the best epoch. A kill may have come before the history."""
+        _write_history(self.run.path / "history.csv", self.state["history"])
         best = self.state["best"]
         metrics = {**best["metrics"], "epoch": best["epoch"]}
         write_text(self.run.path / "metrics.json", json.dumps(metrics, indent=2) + "\n")

@@ -12,7 +12,7 @@ import keras
 
 from kyolo.config import Config, ConfigError, ModelConfig, load_config, save_config
 from kyolo.errors import InputError
-from kyolo.files import write_text
+from kyolo.files import PART, write_text
 from kyolo.models.build import build_detector
 from kyolo.models.detector import Detector
 from kyolo.training.checkpoint import load_checkpoint
@@ -71,17 +71,29 @@ def create_run(path: str | os.PathLike, config: Config) -> Run:
     """
     path = Path(path)
     check_new(path)
-    (path / "weights").mkdir(parents=True)
+    path.mkdir(parents=True, exist_ok=True)
     save_config(config, path / "config.yaml")
-    write_text(path / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
+    complete_run(path)
     return Run(path, config)
+
+
+def complete_run(path: Path) -> None:
+    """Makes what the folder of a run lacks and removes files half written, if a process was killed there.
+
+    No other process may write there at the time.
+    """
+    for part in path.rglob(f"*{PART}"):
+        part.unlink()
+    (path / "weights").mkdir(exist_ok=True)
+    if not (path / "environment.json").exists():
+        write_text(path / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
 
 
 def check_new(path: Path) -> None:
     """Raises InputError where a run cannot be made: a folder with something in it, or a file."""
     if path.exists() and not path.is_dir():
         raise InputError(f"Cannot write a run to {path}: expected a folder or nothing, received a file")
-    if path.is_dir() and any(path.iterdir()):
+    if path.is_dir() and any(file.suffix != PART for file in path.iterdir()):
         what = "another run" if (path / "config.yaml").exists() else "other files"
         raise InputError(
             f"Cannot write a run to {path}: expected an empty or a new folder, received one that holds {what}; "
@@ -101,7 +113,8 @@ def open_run(path: str | os.PathLike) -> Run:
     if not file.is_file():
         received = "a folder without it" if path.is_dir() else "a path where there is no folder"
         raise InputError(
-            f"No run at {path}: expected a folder with config.yaml, as `kyolo train` writes it, received {received}"
+            f"No run at {path}: expected a folder with config.yaml, which `kyolo train` writes first, received "
+            f"{received}; start it without --resume"
         )
     config = load_config(file)
     if config.model.num_classes is None or config.data.class_names is None:

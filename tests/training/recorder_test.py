@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from kyolo.config import Config, apply_overrides
 from kyolo.data.shapes import CLASS_NAMES
+from kyolo.errors import InputError
 from kyolo.models import build_detector
 from kyolo.training import recorder
 from kyolo.training.checkpoint import load_checkpoint
@@ -23,6 +24,7 @@ SETTINGS = (
     "model.backbone.size=p", "model.num_classes=5", "train.schedule.warmup_epochs=0.5", "train.tensorboard=false",
     f"train.epochs={EPOCHS}", f"data.class_names=[{', '.join(CLASS_NAMES)}]",
 )  # fmt: skip
+ONE_EPOCH = "train.time_limit=0.000001"
 LOGS = {"loss": 1.0, "box": 0.5, "classification": 0.25, "dfl": 0.25}
 
 
@@ -33,14 +35,16 @@ class RecorderTest(tf.test.TestCase):
         cls.config = apply_overrides(Config(), SETTINGS)
         cls.detector = build_detector(cls.config.model)
 
-    def drive(self, scores, *overrides, ema_decay=0.9):
+    def drive(self, scores, *overrides, ema_decay=0.9, data=None):
         """Runs through the epochs with the AP of each evaluation given; returns the run, its state and its metrics."""
         folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
         self.detector.compile(keras.optimizers.SGD(0.1), ema_decay=ema_decay)
         self.detector.stop_training = False
         run = create_run(folder / "run", apply_overrides(self.config, overrides))
         metrics = [dict.fromkeys(("ap", "ap50", "ap75"), ap) for ap in scores]
-        recorded = RunRecorder(run, types.SimpleNamespace(detector=self.detector), val=None, steps_per_epoch=STEPS)
+        recorded = RunRecorder(
+            run, types.SimpleNamespace(detector=self.detector), val=None, steps_per_epoch=STEPS, data=data or {}
+        )
         with mock.patch.object(recorder, "score", side_effect=metrics), contextlib.redirect_stderr(io.StringIO()):
             for epoch in range(EPOCHS):
                 recorded.on_epoch_begin(epoch)
@@ -58,7 +62,7 @@ class RecorderTest(tf.test.TestCase):
         self.assertEqual((best["epoch"], best["ap"]), (2, 0.4))
 
     def test_time_limit_ends_with_a_scored_epoch(self):
-        _, state, best = self.drive([0.4], "train.evaluate_every=2", "train.time_limit=0.000001")
+        _, state, best = self.drive([0.4], "train.evaluate_every=2", ONE_EPOCH)
         self.assertEqual([row["val_ap"] for row in state["history"]], [0.4])
         self.assertEqual((state["stopped"], best["epoch"]), (True, 1))
 
@@ -71,6 +75,39 @@ class RecorderTest(tf.test.TestCase):
         _, state, best = self.drive([None] * EPOCHS, "train.early_stopping=1")
         self.assertLen(state["history"], EPOCHS)
         self.assertEqual((best["epoch"], best["ap"]), (EPOCHS, None))
+
+    def resume(self, run, data=None):
+        recorded = RunRecorder(run, types.SimpleNamespace(detector=self.detector), None, STEPS, data or {})
+        recorded.restore()
+        return recorded
+
+    def test_refuses_to_go_on_with_other_data(self):
+        run, _, _ = self.drive([0.1], ONE_EPOCH, data={"train": "10 images", "val": "4 images"})
+        self.resume(run, {"train": "10 images", "val": "4 images"})
+        with self.assertRaisesRegex(
+            InputError, "data .* has changed .*: expected in train 10 images, received 11 images"
+        ):
+            self.resume(run, {"train": "11 images", "val": "4 images"})
+        with self.assertRaisesRegex(InputError, "data .* has changed .*: expected in val 4 images, received 5 images"):
+            self.resume(run, {"train": "10 images", "val": "5 images"})
+
+    def test_a_kill_between_the_last_checkpoint_and_the_files_that_follow_from_it(self):
+        run, _, best = self.drive([0.1], ONE_EPOCH)
+        files = [run.path / "history.csv", run.path / "metrics.json"]
+        before = [file.read_text() for file in files]
+        for file in files:
+            file.unlink()
+        resumed = self.resume(run)
+        self.assertTrue(resumed.finished)
+        self.assertEqual(resumed.finish(), best)
+        self.assertEqual([file.read_text() for file in files], before)
+
+    def test_a_damaged_checkpoint_says_what_can_be_done(self):
+        run, _, _ = self.drive([0.1], ONE_EPOCH)
+        file = run.weights_path("last")
+        file.write_bytes(file.read_bytes()[:5000])
+        with self.assertRaisesRegex(InputError, "Damaged checkpoint .*last.npz: .* without last.npz --resume begins"):
+            self.resume(run)
 
     def test_without_an_average_the_weights_themselves_are_kept(self):
         run, _, _ = self.drive([0.1, 0.2, 0.3, 0.4], ema_decay=None)

@@ -1,0 +1,46 @@
+"""A run's folder after a kill, wherever it came."""
+
+from absl.testing import absltest
+
+from kyolo.config import Config, apply_overrides
+from kyolo.errors import InputError
+from kyolo.training.run_folder import complete_run, create_run, open_run
+from tests.test_case import TestCase
+
+
+class RunFolderTest(TestCase):
+    def setUp(self):
+        super().setUp()
+        self.run_folder = self.folder / "run"
+        self.config = apply_overrides(Config(), ["model.num_classes=1", "data.class_names=[a]"])
+
+    def names(self):
+        return sorted(path.name for path in self.run_folder.iterdir())
+
+    def test_killed_before_its_configuration_was_there(self):
+        self.run_folder.mkdir()
+        (self.run_folder / "config.yaml.part").write_text("mod")
+        with self.assertRaisesRegex(InputError, "No run at .* start it without --resume"):
+            open_run(self.run_folder)
+        create_run(self.run_folder, self.config)
+        self.assertEqual(self.names(), ["config.yaml", "environment.json", "weights"])
+
+    def test_killed_when_its_configuration_was_there(self):
+        create_run(self.run_folder, self.config)
+        (self.run_folder / "environment.json").unlink()
+        (self.run_folder / "environment.json.part").write_text("{")
+        (self.run_folder / "weights").rmdir()
+        complete_run(self.run_folder)
+        self.assertEqual(self.names(), ["config.yaml", "environment.json", "weights"])
+
+    def test_killed_within_a_checkpoint(self):
+        create_run(self.run_folder, self.config)
+        (self.run_folder / "weights" / "last.npz.part").write_text("PK")
+        environment = (self.run_folder / "environment.json").read_text()
+        complete_run(self.run_folder)
+        self.assertEmpty(list((self.run_folder / "weights").iterdir()))
+        self.assertEqual((self.run_folder / "environment.json").read_text(), environment)
+
+
+if __name__ == "__main__":
+    absltest.main()
