@@ -5,11 +5,13 @@ import contextlib
 import importlib
 import json
 import os
+import signal
 import sys
+import threading
 import traceback
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from kyolo.cli.options import CheckFailed, import_modules
 from kyolo.config import ConfigError
@@ -41,8 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     debug = "--debug" in argv
     try:
-        arguments = _make_parser().parse_args(argv)
-        return _run(arguments.command, arguments)
+        with _sigterm_interrupts():
+            arguments = _make_parser().parse_args(argv)
+            return _run(arguments.command, arguments)
     except SystemExit as done:  # argparse, after --help
         return int(done.code or OK)
     except BrokenPipeError:  # The reader of stdout, `head` perhaps, has seen enough.
@@ -53,11 +56,24 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         print(f"kyolo: error: {' '.join(str(error).split())}", file=sys.stderr)
         return CHECK_FAILED if isinstance(error, CheckFailed) else BAD_INPUT
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         if debug:
             traceback.print_exc()
-        print("kyolo: interrupted", file=sys.stderr)
+        print("; ".join(["kyolo: interrupted", *map(str, interrupt.args)]), file=sys.stderr)
         return INTERRUPTED
+
+
+@contextlib.contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Has SIGTERM, by which schedulers end a process, do what Ctrl-C does; only a main thread can handle signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    kept = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, kept)
 
 
 def _make_parser() -> argparse.ArgumentParser:

@@ -1,6 +1,7 @@
 """Train a detector, or continue a run that was stopped."""
 
 import argparse
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,7 +42,12 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
 
     if arguments.resume:
         config = training.open_run(arguments.output).config
-    yield training.train(config, Path(arguments.output), resume=arguments.resume)
+    try:
+        yield training.train(config, Path(arguments.output), resume=arguments.resume)
+    except KeyboardInterrupt:
+        if not Path(arguments.output, "config.yaml").exists():
+            raise
+        raise KeyboardInterrupt(f"go on by kyolo train --resume --output {shlex.quote(arguments.output)}") from None
 
 
 def _read_config(arguments: argparse.Namespace) -> Config:

@@ -1,6 +1,8 @@
 """The frame of the command line: help, exit codes, streams."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -48,6 +50,13 @@ class EntryTest(TestCase):
     )
     def test_bad_arguments_are_one_line(self, arguments, *parts):
         self.assert_bad_input(arguments, *parts)
+
+    def test_sigterm_does_what_ctrl_c_does(self):
+        before = signal.getsignal(signal.SIGTERM)
+        with mock.patch.object(train, "run", side_effect=lambda _: os.kill(os.getpid(), signal.SIGTERM)):
+            code, _, stderr = self.run_kyolo(*TRAIN)
+        self.assertEqual((code, stderr), (130, "kyolo: interrupted\n"))
+        self.assertEqual(signal.getsignal(signal.SIGTERM), before)
 
     @parameterized.parameters(
         (ConfigError("train.epochs", "expected\n  a number"), 2, "kyolo: error: train.epochs: expected a number\n"),

@@ -1,9 +1,11 @@
 """`kyolo train`: what it says before it trains, and bad input."""
 
 import json
+from unittest import mock
 
 from absl.testing import absltest, parameterized
 
+from kyolo import training
 from kyolo.config import Config, apply_overrides, config_to_dict
 from kyolo.data.shapes import write_shapes
 from kyolo.training.run_folder import create_run
@@ -38,6 +40,20 @@ class TrainTest(TestCase):
         self.assertEqual(code, 0, stderr)
         config = json.loads(stdout)["config"] | {"train": None}  # There `auto` has become a precision.
         self.assertEqual(config, config_to_dict(run.config) | {"train": None})
+
+    @parameterized.parameters((True, "; go on by kyolo train --resume --output '{run}'"), (False, ""))
+    def test_an_interrupted_run_says_how_to_go_on_where_there_is_one(self, begun, advice):
+        run = self.folder / "my run"
+
+        def interrupted(*_, **__):
+            if begun:
+                create_run(run, apply_overrides(Config(), ["model.num_classes=1", "data.class_names=[a]"]))
+            raise KeyboardInterrupt
+
+        with mock.patch.object(training, "train", interrupted):
+            code, stdout, stderr = self.run_kyolo("train", "--config", CONFIG, "--output", run)
+        self.assertEqual((code, stdout), (130, ""))
+        self.assertEqual(stderr, f"kyolo: interrupted{advice.format(run=run)}\n")
 
     def test_dry_run_without_data(self):
         arguments = ["train", "--config", CONFIG, "--set", "model.num_classes=80", "--dry-run"]
