@@ -170,16 +170,25 @@ class RunRecorder(keras.callbacks.Callback):
 
     def _report(self, row: dict) -> None:
         if self._board is not None:
-            with self._board.as_default(step=row["epoch"]):
-                for name, value in row.items():
-                    if name not in ("epoch", "seconds") and value is not None:
-                        tf.summary.scalar(name, value)
-            self._board.flush()
+            self._write_board(row)
         losses = "  ".join(f"{name} {row[name]:.3f}" for name in ("box", "classification", "dfl"))
         scores = "" if row.get("val_ap") is None else f"  AP {row['val_ap']:.3f}  AP50 {row['val_ap50']:.3f}"
         tqdm.write(
             f"epoch {row['epoch']}/{self.settings.epochs}  {losses}{scores}  {row['seconds']:.1f} s", file=sys.stderr
         )
+
+    def _write_board(self, row: dict) -> None:
+        try:
+            with self._board.as_default(step=row["epoch"]):
+                for name, value in row.items():
+                    if name not in ("epoch", "seconds") and value is not None:
+                        tf.summary.scalar(name, value)
+            self._board.flush()
+        except tf.errors.OpError as error:  # a full disk
+            raise InputError(
+                f"Cannot write {self.run.path / 'tensorboard'}: expected room and leave to write, received "
+                f"{error.message.splitlines()[0]}; mend that and go on by --resume"
+            ) from error
 
 
 def _metric_variables(detector) -> list:

@@ -102,6 +102,14 @@ class RecorderTest(tf.test.TestCase):
         self.assertEqual(resumed.finish(), best)
         self.assertEqual([file.read_text() for file in files], before)
 
+    def test_a_full_disk_is_one_line_of_tensorboard_too(self):
+        full = tf.errors.ResourceExhaustedError(None, None, "events.v2; No space left on device\n\tFailed to flush")
+        with (
+            mock.patch.object(tf.summary, "scalar", side_effect=full),
+            self.assertRaisesRegex(InputError, "Cannot write .*tensorboard: .* No space left on device; .* --resume$"),
+        ):
+            self.drive([0.1], ONE_EPOCH, "train.tensorboard=true")
+
     def test_a_damaged_checkpoint_says_what_can_be_done(self):
         run, _, _ = self.drive([0.1], ONE_EPOCH)
         file = run.weights_path("last")
