@@ -265,6 +265,9 @@ class TrainConfig(Block):
     )
     evaluate_every: int = setting(1, minimum=1, doc="Epochs between evaluations; the last one is always evaluated.")
     tensorboard: bool = setting(True, doc="Write TensorBoard logs into the run folder.")
+    deterministic: bool = setting(
+        False, doc="Repeat to the last bit on a GPU too, which costs time there; on a CPU every training does."
+    )
     jit_compile: bool = setting(False, doc="Compile the step with XLA: a slow start, seldom faster on a CPU.")
 
     def check(self) -> None:

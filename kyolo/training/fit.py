@@ -57,6 +57,8 @@ def train(config: Config, output: str | os.PathLike, *, resume: bool = False) ->
         config = open_run(path).config
     else:
         check_new(path)
+    if config.train.deterministic:
+        tf.config.experimental.enable_op_determinism()  # for the rest of the process: there is no way back
     height, width = image_hw(config.data.image_size)
     store = ImageStore((height, width), fit=config.data.fit, cache=config.data.cache)
     train_index, val_index = load_indices(config, store)

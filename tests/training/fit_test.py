@@ -7,6 +7,7 @@ import json
 import pathlib
 import shutil
 import tempfile
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -123,6 +124,15 @@ class TrainTest(tf.test.TestCase):
     @pytest.mark.slow
     def test_resume_before_the_first_checkpoint_is_exact(self):
         self._check_equal(self._stopped_at(1, self.folder / "before"))
+
+    def test_deterministic_operations_come_first(self):
+        config = apply_overrides(self.config, ["train.deterministic=true"])
+        with mock.patch.object(tf.config.experimental, "enable_op_determinism", side_effect=Stop):
+            with self.assertRaises(Stop):
+                quiet_train(config, self.folder / "new")
+            data = mock.patch.object(fit, "load_indices", side_effect=InputError("reached"))
+            with data, self.assertRaisesRegex(InputError, "reached"):
+                quiet_train(self.config, self.folder / "new")
 
     def test_refuses_a_folder_with_a_run(self):
         before = {path: path.read_bytes() for path in (self.folder / "run").rglob("*") if path.is_file()}
