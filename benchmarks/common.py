@@ -37,6 +37,12 @@ def peak_memory_gb():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9  # Linux counts KiB
 
 
+def resident_memory_mb():
+    """The memory that this process holds now, in 10^6 bytes."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)
+
+
 def step_timer():
     """A Keras callback whose `seconds` are the wall times of the training steps, the first with tracing."""
     import keras

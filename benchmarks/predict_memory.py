@@ -7,7 +7,6 @@ minutes: what is measured is everything around the network.
 """
 
 import argparse
-import os
 import tempfile
 import time
 from pathlib import Path
@@ -25,12 +24,6 @@ def write_images(folder, count):
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (230, 230, 3), dtype=np.uint8))
     for i in range(count):
         noise.crop((0, 0, 32 + i % 199, 32 + i % 101)).save(folder / f"{i:06}.jpg")
-
-
-def resident_memory_mb():
-    """The memory that this process holds now, in 10^6 bytes."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)
 
 
 def main():
@@ -63,7 +56,7 @@ def main():
         )
         for number, _ in enumerate(predictions, start=1):
             if number == FIRST:
-                first_memory, start = resident_memory_mb(), time.perf_counter()
+                first_memory, start = common.resident_memory_mb(), time.perf_counter()
         seconds = time.perf_counter() - start
     common.publish(
         {
@@ -72,7 +65,7 @@ def main():
             "image_size": args.image_size,
             "batch_size": args.batch_size,
             f"memory_mb_after_{FIRST}": first_memory,
-            "memory_mb_after_all": resident_memory_mb(),
+            "memory_mb_after_all": common.resident_memory_mb(),
             "images_per_s": round((args.images - FIRST) / seconds, 1),
             "command": common.command_line(),
             **describe_environment(),
