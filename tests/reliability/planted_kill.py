@@ -2,8 +2,8 @@
 
 python tests/reliability/planted_kill.py "replace last.npz" 2 train --resume --output run
 
-Calls that write are named `CALL FILE`, for every file of a run: open, write (half of it is done), fsync (of the file, the
-second time of its folder) and replace. The number 0 kills nothing. At the end all counts are printed as JSON.
+Calls that write are named `CALL FILE`, for every file of a run: open, write (half of it is done), fsync (of the file,
+the second time of its folder) and replace. The number 0 kills nothing. At the end all counts are printed as JSON.
 """
 
 import collections
