@@ -73,8 +73,8 @@ def row(field: dataclasses.Field, hint: typing.Any) -> str:
     """A line of a table."""
     if hint is dict:
         return f"| further keys | number, text or list of them | none | {field.metadata['doc']} |\n"
-    missing = field.default is dataclasses.MISSING
-    default = "must be given" if missing else f"`{plain(field.default)}`"
+    value = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+    default = "must be given" if value is dataclasses.MISSING else f"`{plain(value)}`"
     return f"| `{field.name}` | {kind(field, hint)} | {default} | {field.metadata['doc']} |\n"
 
 
@@ -92,6 +92,8 @@ def name_of(field: dataclasses.Field, hint: typing.Any) -> str:
         block = isinstance(item, type) and issubclass(item, Block)
         inner = "blocks" if block else name_of(field, item)
         return f"list of {inner}" if others == [Ellipsis] else f"list of {1 + len(others)} of them"
+    if typing.get_origin(hint) is dict:
+        return f"mapping of names to {name_of(field, typing.get_args(hint)[1])}"
     choices = choices_of(field.metadata)
     if choices:
         return ", ".join(f"`{choice}`" for choice in choices)

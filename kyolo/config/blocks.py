@@ -43,10 +43,10 @@ def setting(  # noqa: PLR0913 (all that can be said of a setting, by name)
     """Declare one setting of a `Block`.
 
     Args:
-        default: its value where the file says nothing; without one the setting must be given.
+        default: its value where the file says nothing (of a mapping, a copy); without one the setting must be given.
         doc: one line: meaning, unit, and where the default comes from.
-        choices: the only texts allowed, or a function that gives them. For tuples, choices and limits hold for each
-            item.
+        choices: the only texts allowed, or a function that gives them. For tuples and mappings, choices and limits
+            hold for each item.
         minimum: smallest number allowed.
         maximum: largest number allowed.
         above: numbers must be larger than this.
@@ -56,7 +56,8 @@ def setting(  # noqa: PLR0913 (all that can be said of a setting, by name)
     """
     limits = {"minimum": minimum, "maximum": maximum, "above": above, "below": below}
     more = {"choices": choices, "path": path, "duration": duration}
-    return dataclasses.field(default=default, metadata={"doc": doc, **more, **limits})
+    given: dict = {"default_factory": default.copy} if isinstance(default, dict) else {"default": default}
+    return dataclasses.field(**given, metadata={"doc": doc, **more, **limits})
 
 
 def further_settings(doc: str) -> typing.Any:
@@ -67,7 +68,8 @@ def further_settings(doc: str) -> typing.Any:
 class Block:
     """Base of the frozen dataclasses: checks and converts every field, from YAML and from Python alike.
 
-    Lists become tuples, whole numbers become floats where a float is meant, and mappings become blocks. Everything
+    Lists become tuples, whole numbers become floats where a float is meant, and mappings become blocks, or stay what
+    they are where the keys are free (`dict[str, float]`). Everything
     else that does not fit its annotation, choices or limits raises `ConfigError`.
     """
 
@@ -135,6 +137,8 @@ def _convert(value: typing.Any, hint: typing.Any, rules: Mapping) -> typing.Any:
         return _convert(value, members[isinstance(value, list | tuple) and len(members) > 1], rules)
     if typing.get_origin(hint) is tuple:
         return _convert_items(value, hint, rules)
+    if typing.get_origin(hint) is dict:
+        return _convert_mapping(value, hint, rules)
     if hint is dict:
         return _convert_further(value)
     if issubclass(hint, Block):
@@ -159,6 +163,20 @@ def _convert_items(value: typing.Any, hint: typing.Any, rules: Mapping) -> tuple
         except ConfigError as error:
             raise error.under(position) from None
     return tuple(items)
+
+
+def _convert_mapping(value: typing.Any, hint: typing.Any, rules: Mapping) -> dict:
+    if not isinstance(value, Mapping):
+        raise ConfigError("", f"expected a mapping, received {shorten(value)}")
+    items = {}
+    for key, item in value.items():
+        if not isinstance(key, str) or not key or not is_line(key):
+            raise ConfigError(shorten(key, quote=False), "expected a name, received another key")
+        try:
+            items[key] = _convert(item, typing.get_args(hint)[1], rules)
+        except ConfigError as error:
+            raise error.under(shorten(key, quote=False)) from None
+    return items
 
 
 def _convert_further(value: typing.Any) -> dict:

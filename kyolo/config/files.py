@@ -61,6 +61,8 @@ def save_config(config: Config, path: str | os.PathLike) -> None:
 def _to_plain(value: typing.Any) -> typing.Any:
     if isinstance(value, Block):
         return config_to_dict(value)
+    if isinstance(value, dict):
+        return dict(value)
     return [_to_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
