@@ -10,8 +10,7 @@ from kyolo.boxes.anchor_points import make_anchor_points
 from kyolo.boxes.distances import distances_to_boxes, expected_distances
 from kyolo.losses.detection import DetectionLoss
 from kyolo.models.ema import ExponentialMovingAverage
-
-PARTS = ("backbone", "top", "neck", "head")
+from kyolo.models.layer_paths import PARTS, select_layers
 
 
 @keras.saving.register_keras_serializable("kyolo")
@@ -23,6 +22,7 @@ class Detector(keras.Model):
         top: `PyramidTop`: attention, SPPF and the levels above the backbone's.
         neck: layer from the list of maps to a list of maps of the same shapes.
         head: `DetectionHead`.
+        frozen: names of layers that do not learn, as `freeze` takes them. Default none.
 
     Input shape:
         RGB images `(B, H, W, 3)`, uint8 or float in 0..255; H and W divisible by the largest stride.
@@ -36,7 +36,7 @@ class Detector(keras.Model):
         >>> detector.fit(make_dataset("path/to/set", "train"), epochs=60)
     """
 
-    def __init__(self, backbone, top, neck, head, name="detector", **kwargs):
+    def __init__(self, backbone, top, neck, head, frozen=(), name="detector", **kwargs):
         super().__init__(name=name, **kwargs)
         self.backbone = backbone
         self.top = top
@@ -50,6 +50,9 @@ class Detector(keras.Model):
             if not part.built:
                 part.build(shapes)
         self.built = True
+        self.frozen = []
+        for layers in frozen:
+            self.freeze(layers)
 
     @property
     def levels(self):
@@ -137,6 +140,19 @@ class Detector(keras.Model):
             if variable.name in store:
                 variable.assign(store[variable.name])
 
+    def freeze(self, name):
+        """Takes layers out of training, before `compile`: they keep their weights, and batch norms their statistics.
+
+        Args:
+            name: a part ("backbone"), a layer ("head/P4_box_1"), or how the names of several begin ("backbone/stack1").
+
+        Raises:
+            ValueError: the name means no layer.
+        """
+        for layer in select_layers(self, name).values():
+            layer.trainable = False
+        self.frozen.append(name)
+
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         points, strides = make_anchor_points(x.shape[1:3], self.strides)
         parts = self.detection_loss.parts(y, y_pred, points, strides, training=training)
@@ -163,6 +179,7 @@ class Detector(keras.Model):
     def get_config(self):
         return {
             "name": self.name,
+            "frozen": list(self.frozen),
             **{part: keras.saving.serialize_keras_object(getattr(self, part)) for part in PARTS},
         }
 

@@ -1,0 +1,79 @@
+"""Layers by name: a part of the detector, or a path below one."""
+
+import re
+
+PARTS = ("backbone", "top", "neck", "head")
+
+
+def layers_by_path(detector):
+    """The layers that have weights of their own, by path, such as "backbone/stem_1_conv" or "head/P4_box_1/norm"."""
+    layers = {}
+    for part in PARTS:
+        for layer in getattr(detector, part)._flatten_layers():
+            own = [*layer._trainable_variables, *layer._non_trainable_variables]
+            if own:
+                path = own[0].path.rpartition("/")[0]
+                # Paths of the backbone's variables begin with the layer, those of the other parts with the part.
+                layers[path if f"{path}/".startswith(f"{part}/") else f"{part}/{path}"] = layer
+    return layers
+
+
+def select_layers(detector, name):
+    """The layers that a name means: those whose path it is, or begins up to a "/" or "_".
+
+    Args:
+        detector: a `Detector`.
+        name: a part ("backbone"), a layer ("head/P4_box_1"), or how the names of several begin ("backbone/stack1",
+            "head/P4").
+
+    Returns:
+        Layers by path.
+
+    Raises:
+        ValueError: the name means none; it says what there is.
+    """
+    layers = layers_by_path(detector)
+    found = {path: layer for path, layer in layers.items() if _is_under(path, name)}
+    if not found:
+        raise ValueError(f"expected {_what_there_is(layers, name)}, received {name!r}")
+    return found
+
+
+def values_by_variable(detector, values):
+    """Gives values to trainable variables by the names of their layers; where two mean a layer, the longer counts.
+
+    Args:
+        detector: a `Detector`.
+        values: value by name, as in `select_layers`.
+
+    Returns:
+        Value by path of the variable, of those that a name means.
+
+    Raises:
+        ValueError: a name means no layer, or only frozen ones; the message begins with it and ": ".
+    """
+    given = {}
+    for name in sorted(values, key=len):
+        try:
+            layers = select_layers(detector, name).values()
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+        paths = [variable.path for layer in layers for variable in layer.trainable_variables]
+        if not paths:
+            raise ValueError(f"{name}: expected layers that learn, received frozen ones")
+        given |= dict.fromkeys(paths, values[name])
+    return given
+
+
+def _is_under(path, name):
+    return path == name or path.startswith((f"{name}/", f"{name}_"))
+
+
+def _what_there_is(layers, name):
+    """The parts, and below the part that was named how the names of its layers begin."""
+    part, below, _ = name.partition("/")
+    expected = f"a part ({', '.join(PARTS)}) or a path of layers below one"
+    if not below or part not in PARTS:
+        return expected
+    starts = dict.fromkeys(re.match(r"[^/_]+/[^/_]+", path)[0] for path in layers if path.startswith(f"{part}/"))
+    return f"{expected}, such as {', '.join(starts)}"
