@@ -133,6 +133,27 @@ class LoadTest(ConfigTestCase):
         ("train: {optimizer: {learning_rate: 0}}", "train.optimizer.learning_rate", "expected a number > 0"),
         ("train: {optimizer: {learning_rate: .nan}}", "train.optimizer.learning_rate", "received '.nan'"),
         ("train: {optimizer: {learning_rate: .inf}}", "train.optimizer.learning_rate", "received '.inf'"),
+        (
+            "train: {optimizer: {learning_rate_factors: {head: 0}}}",
+            "train.optimizer.learning_rate_factors.head",
+            "> 0, received 0",
+        ),
+        (
+            "train: {optimizer: {learning_rate_factors: {head: a}}}",
+            "train.optimizer.learning_rate_factors.head",
+            "received 'a'",
+        ),
+        (
+            "train: {optimizer: {learning_rate_factors: {1: 2}}}",
+            "train.optimizer.learning_rate_factors.1",
+            "expected a name",
+        ),
+        (
+            "train: {optimizer: {learning_rate_factors: [head]}}",
+            "train.optimizer.learning_rate_factors",
+            "expected a mapping",
+        ),
+        ("train: {freeze: backbone}", "train.freeze", "expected a list"),
         ("train: {tensorboard: yes}", "train.tensorboard", "expected true or false, received 'yes'"),
         ("train: {time_limit: 1:30}", "train.time_limit", "such as 90s, 5m or 1h30m, received '1:30'"),
         ("train: {time_limit: 30m1h}", "train.time_limit", "received '30m1h'"),
@@ -220,6 +241,15 @@ class BaseTest(ConfigTestCase):
         self.assertEqual(config.model.backbone.size, "s")
         self.assertEqual((config.train.epochs, config.train.batch_size, config.train.seed), (9, 2, 3))
 
+    def test_mappings_with_free_keys_merge(self):
+        factors = "train: {optimizer: {learning_rate_factors: {%s}}}"
+        self.write(factors % "backbone: 0.1, head: 1", "a.yaml")
+        path = self.write(f"base: a.yaml\n{factors % 'top/sppf: 10, head: 2'}")
+        config = load_config(path, ["train.optimizer.learning_rate_factors.neck/top_down=3"])
+        expected = {"backbone": 0.1, "head": 2.0, "top/sppf": 10.0, "neck/top_down": 3.0}
+        self.assertEqual(config.train.optimizer.learning_rate_factors, expected)
+        self.assertEqual(Config().train.optimizer.learning_rate_factors, {})
+
     def test_cycle_missing_base_and_two_bases_are_refused(self):
         path = self.write("base: b.yaml", "a.yaml")
         self.write("base: a.yaml", "b.yaml")
@@ -271,6 +301,7 @@ class SaveTest(ConfigTestCase):
                 "train.optimizer.learning_rate=1.0e-5",
                 "data.class_names=['1e-3', 'no', 'Größe', '*x']",
                 "data.path=/a b",
+                "train.optimizer.learning_rate_factors={backbone: 0.1, '1e-3': 2}",
             ],
         )
         path = self.folder / "saved.yaml"

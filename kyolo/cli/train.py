@@ -65,20 +65,26 @@ def _check_alone(arguments: argparse.Namespace) -> None:
 
 
 def _describe(config: Config) -> dict:
-    """Print the resolved config, the trainable weights and GFLOP of its model; return them as a document."""
+    """Print the resolved config, the weights and GFLOP of its model; return them as a document."""
     import_tensorflow()
     from kyolo.models import build_detector, build_loss
     from kyolo.models.cost import count_gflop, count_weights
+    from kyolo.training.optimizers import build_optimizer, freeze_layers
 
     config = _resolve(config)
     detector = build_detector(config.model)
+    all_weights = count_weights(detector)
+    freeze_layers(detector, config.train.freeze)
+    build_optimizer(config.train, 1, detector)  # says what is wrong with its settings, as build_loss
     height, width = image_hw(config.data.image_size)
-    build_loss(config.model.loss, (height, width))  # says what is wrong with its settings
+    build_loss(config.model.loss, (height, width))
     weights, gflop = count_weights(detector), count_gflop(detector, (height, width))
     print(to_yaml(config_to_dict(config)))
-    print(f"trainable weights  {weights:,}")
+    frozen = f" ({all_weights - weights:,} frozen)" if weights < all_weights else ""
+    print(f"trainable weights  {weights:,}{frozen}")
     print(f"GFLOP              {gflop:.2f} (2 x multiply-adds, one image of {height} x {width} pixels)")
-    return {"config": config_to_dict(config), "trainable_weights": weights, "gflop": gflop}
+    costs = {"trainable_weights": weights, "frozen_weights": all_weights - weights, "gflop": gflop}
+    return {"config": config_to_dict(config), **costs}
 
 
 def _resolve(config: Config) -> Config:

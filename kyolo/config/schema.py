@@ -212,7 +212,12 @@ class OptimizerConfig(Block):
         0.9, minimum=0, below=1, doc="Momentum of sgd, beta 1 of adamw; reference for sgd: 0.937."
     )
     clip_norm: float | None = setting(10.0, above=0, doc="Largest global norm of the gradients; null: not clipped.")
-    accumulate_steps: int = setting(1, minimum=1, doc="Batches whose gradients make one update. Default: each its own.")
+    accumulate_steps: int = setting(
+        1, minimum=1, doc="Batches whose gradients, summed as over one larger batch, make an update. Default: each."
+    )
+    learning_rate_factors: dict[str, float] = setting(  # noqa: RUF009 (a field)
+        {}, above=0, doc="Factor of the step size by part or path of layers, the longest name counts. Default: none."
+    )
 
 
 @dataclass(frozen=True)
@@ -247,6 +252,9 @@ class TrainConfig(Block):
         "auto",
         choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"),
         doc="Arithmetic of the convolutions; auto asks the processor, and its answer is written into the run's config.",
+    )
+    freeze: tuple[str, ...] = setting(
+        (), doc="Parts, or paths of layers below them, that do not learn, as backbone or head/P3. Default: none."
     )
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)

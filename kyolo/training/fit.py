@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import re
 import sys
@@ -21,7 +22,7 @@ from kyolo.losses import DetectionLoss
 from kyolo.models.build import build_detector, build_loss
 from kyolo.models.detector import Detector
 from kyolo.training.checkpoint import load_checkpoint
-from kyolo.training.optimizers import build_optimizer, resolve_precision
+from kyolo.training.optimizers import build_optimizer, freeze_layers, resolve_precision
 from kyolo.training.recorder import RunRecorder
 from kyolo.training.run_folder import (
     Run,
@@ -70,6 +71,8 @@ def train(config: Config, output: str | os.PathLike, *, resume: bool = False) ->
         # What can fail for the user's mistakes comes before the first file is written.
         restorable = resume and open_run(path).weights_path("last").exists()
         detector = _start(from_scratch(config.model) if restorable else config.model, config.train.seed)
+        freeze_layers(detector, config.train.freeze)
+        build_optimizer(config.train, 1, detector)
         loss = build_loss(config.model.loss, image_hw(config.data.image_size))
         run = open_run(path) if resume else create_run(path, config)
         with locked(run.path):
@@ -116,7 +119,8 @@ def resolve(config: Config, index: DatasetIndex) -> Config:
     """Fills in what the data and the machine decide: classes and precision.
 
     Raises:
-        ConfigError: when the configuration names other classes than the data.
+        ConfigError: when the configuration names other classes than the data, or accumulates more batches than there
+            are.
     """
     names, count = config.data.class_names, config.model.num_classes
     if names not in (None, index.class_names):
@@ -125,6 +129,12 @@ def resolve(config: Config, index: DatasetIndex) -> Config:
         )
     if count not in (None, len(index.class_names)):
         raise ConfigError("model.num_classes", f"expected {len(index.class_names)} as in the data, received {count}")
+    steps = config.train.epochs * math.ceil(len(index.records) / config.train.batch_size)
+    if config.train.optimizer.accumulate_steps > steps:
+        problem = f"expected at most {steps}, the batches of the whole training, or no update would be made"
+        raise ConfigError(
+            "train.optimizer.accumulate_steps", f"{problem}; received {config.train.optimizer.accumulate_steps}"
+        )
     return dataclasses.replace(
         config,
         model=dataclasses.replace(config.model, num_classes=len(index.class_names)),
@@ -163,7 +173,7 @@ def _train(
     val = make_dataset(val_index, validation_split(config), batch_size=config.evaluation.batch_size, **shared)
     steps_per_epoch = batches(0).steps_per_epoch
     detector.compile(
-        optimizer=build_optimizer(config.train, steps_per_epoch),
+        optimizer=build_optimizer(config.train, steps_per_epoch, detector),
         loss=loss,
         ema_decay=config.train.ema.decay or None,
         jit_compile=config.train.jit_compile,

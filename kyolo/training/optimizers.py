@@ -1,13 +1,17 @@
-"""Optimizer and precision from the configuration."""
+"""Optimizer, frozen layers and precision from the configuration."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
-from kyolo.config import TrainConfig
+from kyolo.config import ConfigError, TrainConfig
+from kyolo.models.detector import Detector
+from kyolo.models.layer_paths import values_by_variable
 from kyolo.training.schedules import WarmupDecay
 
+NOT_DECAYED = ["bias", "gamma", "beta"]
 FAST_BFLOAT16 = {"avx512_bf16", "amx_bf16"}  # processor flags
 FAST_BFLOAT16_GPU = (8, 0)  # compute capability
 FAST_FLOAT16_GPU = (7, 0)
@@ -51,13 +55,79 @@ class AdamW(keras.optimizers.AdamW):
         )
 
 
-def build_optimizer(config: TrainConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+class _DetectorOptimizer:
+    """What both optimizers below have beside Keras': learning-rate factors, and gradients that sum.
+
+    Keras updates by the mean of the accumulated gradients. Here it is their sum, which is clipped as a whole: the loss
+    is a sum over images, so that n batches of B images make the update of one of n B. What stays a batch's own are the
+    statistics of batch norm and the sum of target scores that the loss is divided by. Batches after the last whole
+    group of a training change nothing.
+    """
+
+    def __init__(self, *args, learning_rate_factors=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.learning_rate_factors = dict(learning_rate_factors or {})
+        self.exclude_from_weight_decay(var_names=NOT_DECAYED)
+
+    def build(self, variables):
+        self._factors = {self._var_key(v): self.learning_rate_factors.get(v.path, 1.0) for v in variables}
+        super().build(variables)
+
+    def apply(self, grads, trainable_variables=None):
+        steps = self.gradient_accumulation_steps or 1
+        super().apply([None if grad is None else steps * grad for grad in grads], trainable_variables)
+
+    def update_step(self, gradient, variable, learning_rate):
+        rate = learning_rate * self._factors[self._var_key(variable)]
+        if self.weight_decay and self._use_weight_decay(variable):
+            self.assign_sub(variable, variable * (self.weight_decay * rate))
+        super().update_step(gradient, variable, rate)
+
+    def _apply_weight_decay(self, variables):
+        """Nothing: `update_step`, which knows the rate of a variable, lets it decay."""
+
+    def get_config(self):
+        return {**super().get_config(), "learning_rate_factors": dict(self.learning_rate_factors)}
+
+
+@keras.saving.register_keras_serializable("kyolo")
+class DetectorAdamW(_DetectorOptimizer, AdamW):
+    """AdamW with learning-rate factors and accumulated gradients that sum; only kernels decay.
+
+    Args:
+        *args: those of `AdamW`.
+        learning_rate_factors: factor of the learning rate, and so of the decay, by path of the variable. Default 1.
+        **kwargs: those of `AdamW`.
+    """
+
+
+@keras.saving.register_keras_serializable("kyolo")
+class DetectorSGD(_DetectorOptimizer, keras.optimizers.SGD):
+    """SGD with learning-rate factors and accumulated gradients that sum; only kernels decay.
+
+    Args:
+        *args: those of `keras.optimizers.SGD`.
+        learning_rate_factors: factor of the learning rate, and so of the decay, by path of the variable. Default 1.
+        **kwargs: those of `keras.optimizers.SGD`.
+    """
+
+
+def build_optimizer(
+    config: TrainConfig, steps_per_epoch: int, detector: Detector | None = None
+) -> keras.optimizers.Optimizer:
     """Builds the optimizer with its learning-rate schedule; only kernels decay.
 
     Args:
         config: the block `train`.
         steps_per_epoch: batches in an epoch. Keras counts the schedule's steps in batches, also when gradients
             are accumulated.
+        detector: whose layers `learning_rate_factors` names. Default None, where it names none.
+
+    Returns:
+        The plain optimizer, or where gradients accumulate or rates differ one that knows of it.
+
+    Raises:
+        ConfigError: a factor is for layers that there are not.
     """
     settings, schedule = config.optimizer, config.schedule
     rate = WarmupDecay(
@@ -67,18 +137,50 @@ def build_optimizer(config: TrainConfig, steps_per_epoch: int) -> keras.optimize
         final_fraction=schedule.final_fraction,
         kind=schedule.kind,
     )
-    common = {
+    arguments: dict = {
         "name": "optimizer",  # a default name counts up within a process, and checkpoints go by names
         "weight_decay": settings.weight_decay,
         "global_clipnorm": settings.clip_norm,
         "gradient_accumulation_steps": settings.accumulate_steps if settings.accumulate_steps > 1 else None,
     }
     if settings.kind == "sgd":
-        optimizer = keras.optimizers.SGD(rate, momentum=settings.momentum, nesterov=True, **common)
+        arguments |= {"momentum": settings.momentum, "nesterov": True}
     else:
-        optimizer = AdamW(rate, beta_1=settings.momentum, **common)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        arguments |= {"beta_1": settings.momentum}
+    plain = settings.accumulate_steps == 1 and not settings.learning_rate_factors
+    if not plain:
+        arguments["learning_rate_factors"] = _factors_by_variable(detector, settings.learning_rate_factors)
+    kinds = {"adamw": (DetectorAdamW, AdamW), "sgd": (DetectorSGD, keras.optimizers.SGD)}
+    optimizer = kinds[settings.kind][plain](rate, **arguments)
+    optimizer.exclude_from_weight_decay(var_names=NOT_DECAYED)
     return optimizer
+
+
+def _factors_by_variable(detector: Detector | None, factors: dict[str, float]) -> dict[str, float]:
+    try:
+        return values_by_variable(detector, factors)
+    except ValueError as error:
+        name, _, problem = str(error).partition(": ")
+        raise ConfigError(f"train.optimizer.learning_rate_factors.{name}", problem) from None
+
+
+def freeze_layers(detector: Detector, names: Sequence[str]) -> None:
+    """Takes layers out of training.
+
+    Args:
+        detector: a detector that is not compiled yet.
+        names: `train.freeze`.
+
+    Raises:
+        ConfigError: a name means no layer, or nothing is left to train.
+    """
+    for number, name in enumerate(names):
+        try:
+            detector.freeze(name)
+        except ValueError as error:
+            raise ConfigError(f"train.freeze.{number}", str(error)) from None
+    if not detector.trainable_variables:
+        raise ConfigError("train.freeze", f"expected layers left to train, received [{', '.join(names)}], all there is")
 
 
 def resolve_precision(precision: str) -> str:

@@ -29,6 +29,7 @@ class TrainTest(TestCase):
         # C = 64, 128, 256 channels: 9CW + 2W + 9WW + 2W + WK + K. W = max(64, min(K, 100)) is 80 at K = 80 and 64 at 5:
         # 720 * 448 + 3 * 64,400 = 515,760 become 576 * 448 + 3 * 37,445 = 370,383 of the published 3,157,184.
         self.assertEqual(document["trainable_weights"], 3_157_184 - 515_760 + 370_383)
+        self.assertEqual(document["frozen_weights"], 0)
         self.assertEqual(sorted(self.folder.rglob("*")), before)
 
     def test_takes_the_config_of_a_run(self):
@@ -61,6 +62,40 @@ class TrainTest(TestCase):
         self.assertEqual(code, 0, stderr)
         self.assertIn("3,157,184", stdout)
         self.assertIn("8.7", stdout)  # GFLOP, as published with the architecture
+
+    def test_dry_run_counts_what_learns(self):
+        small = ["--set", "model.backbone.size=p", "--set", "model.num_classes=80", "--dry-run", "--json"]
+        freeze = ["--set", "train.freeze=[backbone, neck, top, head/P3, head/P4]"]
+        code, stdout, stderr = self.run_kyolo("train", "--config", CONFIG, *small, *freeze)
+        self.assertEqual(code, 0, stderr)
+        document = json.loads(stdout)
+        # The branches of P5 in the head: 3x3 convolutions 128 -> 64 -> 64 for boxes and 128 -> 80 -> 80 for classes, two
+        # weights a channel in the norms, then 64 -> 4 x 16 and 80 -> 80 with biases.
+        boxes = 9 * 128 * 64 + 9 * 64 * 64 + 4 * 64 + 64 * 64 + 64
+        classes = 9 * 128 * 80 + 9 * 80 * 80 + 4 * 80 + 80 * 80 + 80
+        self.assertEqual(document["trainable_weights"], boxes + classes)
+        self.assertIn(f"{boxes + classes:,} ({document['frozen_weights']:,} frozen)", stderr)
+
+    @parameterized.parameters(
+        (["freeze=[backbone, head/P7]"], "train.freeze.1", "head/P3, head/P4, head/P5", "'head/P7'"),
+        (["freeze=[backbone, top, neck, head]"], "train.freeze:", "left to train"),
+        (["optimizer.learning_rate_factors={tail: 2}"], "learning_rate_factors.tail:", "backbone, top, neck, head"),
+        (["freeze=[neck]", "optimizer.learning_rate_factors={neck: 2}"], "factors.neck:", "received frozen ones"),
+    )
+    def test_names_of_layers_are_checked(self, settings, *parts):
+        small = ["--set", "model.backbone.size=p", "--set", "model.num_classes=2", "--dry-run"]
+        overrides = [part for setting in settings for part in ("--set", f"train.{setting}")]
+        self.assert_bad_input(["train", "--config", CONFIG, *small, *overrides], *parts)
+
+    def test_more_batches_to_accumulate_than_there_are(self):
+        write_shapes(self.folder / "shapes", train=5, val=1, image_size=64)
+        few = ["train.batch_size=4", "train.epochs=3", "train.schedule.warmup_epochs=1"]
+        overrides = [part for setting in [*few, "train.optimizer.accumulate_steps=7"] for part in ("--set", setting)]
+        arguments = ["train", "--config", CONFIG, "--data", self.folder / "shapes", *overrides]
+        code, _, stderr = self.run_kyolo(*arguments, "--output", self.folder / "run")
+        self.assertEqual(code, 2)
+        self.assertIn("train.optimizer.accumulate_steps: expected at most 6", stderr)
+        self.assertFalse((self.folder / "run").exists())
 
     @parameterized.parameters(
         (["--output", "run"], "--config is missing"),

@@ -1,5 +1,6 @@
 """The optimizer that a configuration asks for."""
 
+import json
 from unittest import mock
 
 import keras
@@ -9,7 +10,7 @@ from absl.testing import parameterized
 
 from kyolo.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from kyolo.training import optimizers
-from kyolo.training.optimizers import build_optimizer, resolve_precision
+from kyolo.training.optimizers import DetectorAdamW, DetectorSGD, build_optimizer, resolve_precision
 
 
 def settings(**optimizer):
@@ -74,8 +75,24 @@ class OptimizersTest(tf.test.TestCase, parameterized.TestCase):
         optimizer.apply([tf.constant([1.0])], [variable])
         self.assertAllClose(variable, [0.0])
         optimizer.apply([tf.constant([3.0])], [variable])
-        self.assertAllClose(variable, [-2.0])  # the mean of both
+        self.assertAllClose(variable, [-4.0])  # the sum of both
         self.assertEqual(int(optimizer.iterations), 1)
+
+    def test_accumulated_gradients_are_clipped_as_one(self):
+        optimizer = build_optimizer(
+            settings(kind="sgd", learning_rate=1.0, weight_decay=0, momentum=0, clip_norm=2.0, accumulate_steps=2),
+            steps_per_epoch=4,
+        )
+        variable = keras.Variable([0.0], name="kernel")
+        for gradient in (5.0, -4.0, 5.0, 4.0):
+            optimizer.apply([tf.constant([gradient])], [variable])
+        self.assertAllClose(variable, [-1.0 - 2.0])  # 5 - 4 is within the norm, 5 + 4 is not
+
+    @parameterized.parameters(({}, 1), ({"accumulate_steps": 2}, 2))
+    def test_nothing_but_kerass_own_without_need(self, changes, steps):
+        for kind, own in (("adamw", optimizers.AdamW), ("sgd", keras.optimizers.SGD)):
+            optimizer = build_optimizer(settings(kind=kind, **changes), steps_per_epoch=4)
+            self.assertEqual(type(optimizer) is own, steps == 1)
 
     @parameterized.parameters(1, 2, 4)
     def test_schedule_ends_with_the_training(self, accumulate_steps):
@@ -90,6 +107,48 @@ class OptimizersTest(tf.test.TestCase, parameterized.TestCase):
             rates.append(float(optimizer.learning_rate))
             optimizer.apply([tf.zeros(1)], [variable])
         self.assertAllClose(rates, [1 - batch / 8 for batch in range(8)])
+
+    def test_adamw_with_two_factors(self):
+        optimizer = DetectorAdamW(0.1, beta_1=0.9, beta_2=0.99, weight_decay=0.5, learning_rate_factors={"slow": 0.1})
+        variables = [keras.Variable([2.0], name=name) for name in ("slow", "other")]
+        for gradient in (3.0, -1.0):
+            optimizer.apply([tf.constant([gradient])] * 2, variables)
+        for variable, rate in zip(variables, (0.01, 0.1), strict=True):
+            # Decoupled: w -= rate 0.5 w, then w -= rate m / sqrt(v) with the means m of g and v of g^2, each divided by
+            # 1 - beta^step: the first step moves by rate x sign(g).
+            weight, mean, square = 2.0, 0.0, 0.0
+            for step, gradient in enumerate((3.0, -1.0), start=1):
+                mean, square = 0.9 * mean + 0.1 * gradient, 0.99 * square + 0.01 * gradient**2
+                weight -= rate * 0.5 * weight
+                weight -= rate * mean / (1 - 0.9**step) / np.sqrt(square / (1 - 0.99**step))
+            self.assertAllClose(variable, [weight], rtol=1e-5)
+
+    def test_sgd_with_two_factors(self):
+        factors = {"fast": 10.0}
+        optimizer = DetectorSGD(0.01, 0.5, nesterov=True, weight_decay=0.2, learning_rate_factors=factors)
+        variables = [keras.Variable([2.0], name=name) for name in ("fast", "other")]
+        for gradient in (3.0, -1.0):
+            optimizer.apply([tf.constant([gradient])] * 2, variables)
+        for variable, rate in zip(variables, (0.1, 0.01), strict=True):
+            weight, velocity = 2.0, 0.0
+            for gradient in (3.0, -1.0):
+                weight -= rate * 0.2 * weight
+                velocity = 0.5 * velocity - rate * gradient
+                weight += 0.5 * velocity - rate * gradient
+            self.assertAllClose(variable, [weight], rtol=1e-5)
+
+    @parameterized.parameters("adamw", "sgd")
+    def test_config_keeps_factors_and_decay(self, kind):
+        chosen = settings(kind=kind, learning_rate=0.5, weight_decay=0.1, accumulate_steps=2)
+        optimizer = build_optimizer(chosen, steps_per_epoch=4)
+        optimizer.learning_rate_factors = {"kernel": 0.5}
+        text = json.dumps(keras.saving.serialize_keras_object(optimizer))
+        again = keras.saving.deserialize_keras_object(json.loads(text))
+        self.assertEqual(again.get_config(), optimizer.get_config())
+        variables = [keras.Variable([1.0], name=name) for name in ("kernel", "bias")]
+        for _ in range(2):
+            again.apply([tf.zeros(1)] * 2, variables)
+        self.assertAllClose([variable.numpy()[0] for variable in variables], [1 - 0.5 * 0.5 * 0.1, 1])
 
     def test_precision(self):
         self.assertEqual(resolve_precision("mixed_float16"), "mixed_float16")
