@@ -69,8 +69,8 @@ class TrainTest(TestCase):
         code, stdout, stderr = self.run_kyolo("train", "--config", CONFIG, *small, *freeze)
         self.assertEqual(code, 0, stderr)
         document = json.loads(stdout)
-        # The branches of P5 in the head: 3x3 convolutions 128 -> 64 -> 64 for boxes and 128 -> 80 -> 80 for classes, two
-        # weights a channel in the norms, then 64 -> 4 x 16 and 80 -> 80 with biases.
+        # The branches of P5 in the head: 3x3 convolutions 128 -> 64 -> 64 for boxes and 128 -> 80 -> 80 for classes,
+        # two weights a channel in the norms, then 64 -> 4 x 16 and 80 -> 80 with biases.
         boxes = 9 * 128 * 64 + 9 * 64 * 64 + 4 * 64 + 64 * 64 + 64
         classes = 9 * 128 * 80 + 9 * 80 * 80 + 4 * 80 + 80 * 80 + 80
         self.assertEqual(document["trainable_weights"], boxes + classes)
