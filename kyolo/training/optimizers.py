@@ -67,6 +67,7 @@ class _DetectorOptimizer:
     def __init__(self, *args, learning_rate_factors=None, **kwargs):
         super().__init__(*args, **kwargs)
         self.learning_rate_factors = dict(learning_rate_factors or {})
+        self._decay, self.weight_decay = self.weight_decay, None  # Keras' own would follow the rate without factors
         self.exclude_from_weight_decay(var_names=NOT_DECAYED)
 
     def build(self, variables):
@@ -79,15 +80,13 @@ class _DetectorOptimizer:
 
     def update_step(self, gradient, variable, learning_rate):
         rate = learning_rate * self._factors[self._var_key(variable)]
-        if self.weight_decay and self._use_weight_decay(variable):
-            self.assign_sub(variable, variable * (self.weight_decay * rate))
+        if self._decay and self._use_weight_decay(variable):
+            self.assign_sub(variable, variable * (self._decay * rate))
         super().update_step(gradient, variable, rate)
 
-    def _apply_weight_decay(self, variables):
-        """Nothing: `update_step`, which knows the rate of a variable, lets it decay."""
-
     def get_config(self):
-        return {**super().get_config(), "learning_rate_factors": dict(self.learning_rate_factors)}
+        factors = dict(self.learning_rate_factors)
+        return {**super().get_config(), "weight_decay": self._decay, "learning_rate_factors": factors}
 
 
 @keras.saving.register_keras_serializable("kyolo")
