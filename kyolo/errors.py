@@ -1,4 +1,4 @@
-"""The one error that bad input raises (files, folders, images, annotations), and what may stand on its one line."""
+"""The errors that the command line prints on one line, and what may stand there."""
 
 import unicodedata
 
@@ -9,6 +9,13 @@ class InputError(ValueError):
     """Bad input from the user: the command line prints its one line and exits with 2.
 
     The message says what is wrong, what was expected, what was received, and what to do.
+    """
+
+
+class NonFiniteError(ArithmeticError):
+    """Training has met a loss or a weight that is no finite number: the command line prints one line and exits with 1.
+
+    The message says where, which images were in the batch, what is kept, and what to do.
     """
 
 

@@ -22,6 +22,7 @@ from kyolo.losses import DetectionLoss
 from kyolo.models.build import build_detector, build_loss
 from kyolo.models.detector import Detector
 from kyolo.training.checkpoint import load_checkpoint
+from kyolo.training.guard import FiniteGuard, name_images
 from kyolo.training.optimizers import build_optimizer, freeze_layers, resolve_precision
 from kyolo.training.recorder import RunRecorder
 from kyolo.training.run_folder import (
@@ -52,6 +53,7 @@ def train(config: Config, output: str | os.PathLike, *, resume: bool = False) ->
     Raises:
         InputError: for bad data, or a folder that cannot be used. Nothing is written then.
         ConfigError: for settings that do not fit the data.
+        NonFiniteError: when a loss or a weight is no finite number any more; the last checkpoint is from before.
     """
     path = Path(output)
     if resume:
@@ -181,12 +183,13 @@ def _train(
     evaluation = config.evaluation
     nms = NMSSettings(evaluation.confidence, evaluation.iou, evaluation.max_detections, evaluation.multi_label)
     data = {"train": train_index.fingerprint(), validation_split(config): val_index.fingerprint()}
-    recorder = RunRecorder(run, Predictor(detector, nms), val, steps_per_epoch, data)
+    guard = FiniteGuard(run, steps_per_epoch, lambda step: name_images(batches(step), train_index))
+    recorder = RunRecorder(run, Predictor(detector, nms), val, steps_per_epoch, data, guard)
     recorder.restore()
     while not recorder.finished:
         # More than one round only after a checkpoint within an epoch: `fit` can begin with an epoch, not within one.
         epoch, done = divmod(recorder.state["step"], steps_per_epoch)
-        with input_errors():
+        with input_errors(), contextlib.closing(recorder.progress):
             detector.fit(
                 batches(recorder.state["step"]),
                 initial_epoch=epoch,

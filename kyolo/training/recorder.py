@@ -1,15 +1,13 @@
-"""What happens at the end of steps and epochs of a run: score, checkpoint, history, one line on the screen."""
+"""What happens at the end of steps and epochs of a run: score, checkpoint, history."""
 
 import csv
 import io
 import json
-import sys
 import time
 from pathlib import Path
 
 import keras
 import tensorflow as tf
-from tqdm import tqdm
 
 from kyolo.config import TrainConfig
 from kyolo.errors import InputError
@@ -17,6 +15,8 @@ from kyolo.evaluation.coco import score
 from kyolo.evaluation.detect import Predictor
 from kyolo.files import write_text
 from kyolo.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from kyolo.training.guard import FiniteGuard
+from kyolo.training.progress import Progress
 from kyolo.training.run_folder import Run
 
 HISTORY_COLUMNS = (
@@ -36,10 +36,17 @@ class RunRecorder(keras.callbacks.Callback):
         val: data set that is scored.
         steps_per_epoch: batches in an epoch.
         data: the fingerprint of each split: a run goes on with the data that it began with.
+        guard: stops the run at a number that is not finite.
     """
 
     def __init__(
-        self, run: Run, predictor: Predictor, val: tf.data.Dataset, steps_per_epoch: int, data: dict[str, str]
+        self,
+        run: Run,
+        predictor: Predictor,
+        val: tf.data.Dataset,
+        steps_per_epoch: int,
+        data: dict[str, str],
+        guard: FiniteGuard,
     ):
         super().__init__()
         self.run = run
@@ -48,6 +55,8 @@ class RunRecorder(keras.callbacks.Callback):
         self.detector = predictor.detector
         self.val = val
         self.steps_per_epoch = steps_per_epoch
+        self.guard = guard
+        self.progress = Progress(self.settings.epochs, steps_per_epoch, self.settings.batch_size)
         self.state: dict = {"step": 0, "history": [], "best": None, "stopped": False, "data": data}
         self._running_means: dict | None = None
         self._board = (
@@ -94,24 +103,25 @@ class RunRecorder(keras.callbacks.Callback):
                 )
 
     def on_epoch_begin(self, epoch, logs=None):  # noqa: ARG002 (Keras' signature)
-        done = self.state["step"] % self.steps_per_epoch
         if self._running_means is not None:  # resumed within the epoch
             for key, variable in _metric_variables(self.detector):
                 variable.assign(self._running_means[key])
             self._running_means = None
         self._started = time.perf_counter()
-        title = f"epoch {epoch + 1}/{self.settings.epochs}"
-        self._bar = tqdm(desc=title, total=self.steps_per_epoch, initial=done, leave=False, disable=None)
+        self.progress.begin_epoch(self.state["step"])
 
     def on_train_batch_end(self, batch, logs=None):  # noqa: ARG002
         self.state["step"] += 1
-        self._bar.update()
+        self.guard.check_losses(self.state["step"], logs or {})
+        self.progress.advance(self.state["step"], logs or {}, lambda: float(self.detector.optimizer.learning_rate))
         every = self.settings.checkpoint_every
         if every and self.state["step"] % every == 0 and self.state["step"] % self.steps_per_epoch:
+            self._check_variables()
             self._save_last()
 
     def on_epoch_end(self, epoch, logs=None):
-        self._bar.close()
+        self.progress.close()
+        self._check_variables()
         row = {"epoch": epoch + 1, "learning_rate": float(self.detector.optimizer.learning_rate), **(logs or {})}
         last = epoch + 1 == self.settings.epochs or self._is_out_of_time()
         self.state["stopped"] = last and epoch + 1 < self.settings.epochs
@@ -123,7 +133,8 @@ class RunRecorder(keras.callbacks.Callback):
         self.state["history"].append(row)
         self._save_last()
         _write_history(self.run.path / "history.csv", self.state["history"])
-        self._report(row)
+        self._write_board(row)
+        self.progress.end_epoch(row)
         self.detector.stop_training = self.state["stopped"]
 
     def finish(self) -> dict:
@@ -164,20 +175,16 @@ class RunRecorder(keras.callbacks.Callback):
             groups["ema"] = self.detector.ema.named_variables()
         return groups
 
+    def _check_variables(self) -> None:
+        self.guard.check_variables(self.state["step"], (pair for group in self._groups().values() for pair in group))
+
     def _save_last(self) -> None:
         groups = {**self._groups(), "metrics": _metric_variables(self.detector)}
         save_checkpoint(self.run.weights_path("last"), Checkpoint(_arrays(groups), self.state))
 
-    def _report(self, row: dict) -> None:
-        if self._board is not None:
-            self._write_board(row)
-        losses = "  ".join(f"{name} {row[name]:.3f}" for name in ("box", "classification", "dfl"))
-        scores = "" if row.get("val_ap") is None else f"  AP {row['val_ap']:.3f}  AP50 {row['val_ap50']:.3f}"
-        tqdm.write(
-            f"epoch {row['epoch']}/{self.settings.epochs}  {losses}{scores}  {row['seconds']:.1f} s", file=sys.stderr
-        )
-
     def _write_board(self, row: dict) -> None:
+        if self._board is None:
+            return
         try:
             with self._board.as_default(step=row["epoch"]):
                 for name, value in row.items():

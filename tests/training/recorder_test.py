@@ -8,14 +8,16 @@ import types
 from unittest import mock
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from kyolo.config import Config, apply_overrides
 from kyolo.data.shapes import CLASS_NAMES
-from kyolo.errors import InputError
+from kyolo.errors import InputError, NonFiniteError
 from kyolo.models import build_detector
 from kyolo.training import recorder
 from kyolo.training.checkpoint import load_checkpoint
+from kyolo.training.guard import FiniteGuard
 from kyolo.training.recorder import RunRecorder
 from kyolo.training.run_folder import create_run, open_run
 
@@ -28,6 +30,17 @@ ONE_EPOCH = "train.time_limit=0.000001"
 LOGS = {"loss": 1.0, "box": 0.5, "classification": 0.25, "dfl": 0.25}
 
 
+@contextlib.contextmanager
+def spoilt(variable):
+    """A variable has a NaN."""
+    kept = variable.numpy()
+    variable.assign(np.full_like(kept, np.nan))
+    try:
+        yield
+    finally:
+        variable.assign(kept)
+
+
 class RecorderTest(tf.test.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -35,26 +48,43 @@ class RecorderTest(tf.test.TestCase):
         cls.config = apply_overrides(Config(), SETTINGS)
         cls.detector = build_detector(cls.config.model)
 
-    def drive(self, scores, *overrides, ema_decay=0.9, data=None):
+    def drive(self, scores, *overrides, ema_decay=0.9, data=None, spoilt_step=None):
         """Runs through the epochs with the AP of each evaluation given; returns the run, its state and its metrics."""
         folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
         self.detector.compile(keras.optimizers.SGD(0.1), ema_decay=ema_decay)
         self.detector.stop_training = False
-        run = create_run(folder / "run", apply_overrides(self.config, overrides))
+        self.run_ = run = create_run(folder / "run", apply_overrides(self.config, overrides))
         metrics = [dict.fromkeys(("ap", "ap50", "ap75"), ap) for ap in scores]
-        recorded = RunRecorder(
-            run, types.SimpleNamespace(detector=self.detector), val=None, steps_per_epoch=STEPS, data=data or {}
-        )
-        with mock.patch.object(recorder, "score", side_effect=metrics), contextlib.redirect_stderr(io.StringIO()):
+        predictor = types.SimpleNamespace(detector=self.detector)
+        guard = FiniteGuard(run, STEPS, lambda step: [f"image of step {step}"])
+        recorded = RunRecorder(run, predictor, val=None, steps_per_epoch=STEPS, data=data or {}, guard=guard)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(mock.patch.object(recorder, "score", side_effect=metrics))
+            stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
             for epoch in range(EPOCHS):
                 recorded.on_epoch_begin(epoch)
                 for batch in range(STEPS):
+                    if epoch * STEPS + batch + 1 == spoilt_step:
+                        stack.enter_context(spoilt(self.detector.trainable_variables[0]))
                     recorded.on_train_batch_end(batch)
                 recorded.on_epoch_end(epoch, LOGS)
                 if self.detector.stop_training:
                     break
             best = recorded.finish()
         return run, load_checkpoint(run.weights_path("last")).state, best
+
+    def test_weights_that_an_update_spoilt_are_not_kept(self):
+        # Found by a checkpoint after every step, and without one at the end of the epoch.
+        for every, found, kept in ((1, 2, 4), (100, 3, 3)):
+            problem = (
+                f"epoch 2, step {found} of 3: expected finite weights.*image of step {2 + found}; .*last good state"
+            )
+            with self.assertRaisesRegex(NonFiniteError, problem):
+                self.drive([0.1] * EPOCHS, f"train.checkpoint_every={every}", spoilt_step=5)
+            self.assertEqual(load_checkpoint(self.run_.weights_path("last")).state["step"], kept)
+            best = load_checkpoint(self.run_.weights_path("best"))
+            self.assertEqual(best.state["epoch"], 1)
+            self.assertTrue(all(np.isfinite(value).all() for value in best.arrays.values()))
 
     def test_early_stopping(self):
         _, state, best = self.drive([0.2, 0.4, 0.3, 0.5], "train.early_stopping=1")
@@ -77,7 +107,8 @@ class RecorderTest(tf.test.TestCase):
         self.assertEqual((best["epoch"], best["ap"]), (EPOCHS, None))
 
     def resume(self, run, data=None):
-        recorded = RunRecorder(run, types.SimpleNamespace(detector=self.detector), None, STEPS, data or {})
+        detector = types.SimpleNamespace(detector=self.detector)
+        recorded = RunRecorder(run, detector, None, STEPS, data or {}, guard=mock.Mock())
         recorded.restore()
         return recorded
 
