@@ -95,7 +95,7 @@ def name_of(field: dataclasses.Field, hint: typing.Any) -> str:
     if typing.get_origin(hint) is dict:
         return f"mapping of names to {name_of(field, typing.get_args(hint)[1])}"
     choices = choices_of(field.metadata)
-    if choices:
+    if choices and hint is str:
         return ", ".join(f"`{choice}`" for choice in choices)
     if field.metadata["duration"]:
         return "duration"

@@ -134,7 +134,9 @@ def _convert(value: typing.Any, hint: typing.Any, rules: Mapping) -> typing.Any:
         members = [member for member in typing.get_args(hint) if member is not types.NoneType]
         if value is None and len(members) < len(typing.get_args(hint)):
             return None
-        return _convert(value, members[isinstance(value, list | tuple) and len(members) > 1], rules)
+        plain = tuple(value) if isinstance(value, list) else value
+        fitting = [member for member in members if isinstance(plain, typing.get_origin(member) or member)]
+        return _convert(value, [*fitting, *members][0], rules)
     if typing.get_origin(hint) is tuple:
         return _convert_items(value, hint, rules)
     if typing.get_origin(hint) is dict:
@@ -223,10 +225,11 @@ def _expected(kind: type, rules: Mapping, received: object) -> str:
     if rules["duration"]:
         return "seconds above 0, or a duration such as 90s, 5m or 1h30m"
     choices = choices_of(rules)
-    if choices is not None:
-        own = ", or one that a module given by --import registers" if callable(rules["choices"]) else ""
-        return one_of(choices, received) + own
     limits = [f"{sign} {rules[name]}" for name, (sign, _) in _LIMITS.items() if rules[name] is not None]
+    if choices is not None:
+        number = f"{_TYPE_NAMES[int]} {' and '.join(limits)}, or " if limits else ""  # an `int | str`
+        own = ", or one that a module given by --import registers" if callable(rules["choices"]) else ""
+        return number + one_of(choices, received) + own
     return " ".join([_TYPE_NAMES[kind], " and ".join(limits)]).strip()
 
 

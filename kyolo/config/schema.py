@@ -246,7 +246,9 @@ class TrainConfig(Block):
     """One training run."""
 
     epochs: int = setting(100, minimum=1, doc="Passes over the images. Default: the reference's.")
-    batch_size: int = setting(16, minimum=1, doc="Images a step, over all replicas. Default: the reference's.")
+    batch_size: int | str = setting(
+        16, minimum=1, choices=("auto",), doc="Images a step, over all replicas; auto: by memory. Default: reference."
+    )
     seed: int = setting(0, minimum=0, maximum=2**31 - 1, doc="Number that every random choice is a function of.")
     precision: str = setting(
         "auto",

@@ -21,6 +21,7 @@ from kyolo.files import write_text
 from kyolo.losses import DetectionLoss
 from kyolo.models.build import build_detector, build_loss
 from kyolo.models.detector import Detector
+from kyolo.training.batch_size import resolve_batch_size
 from kyolo.training.checkpoint import load_checkpoint
 from kyolo.training.guard import FiniteGuard, name_images
 from kyolo.training.optimizers import build_optimizer, freeze_layers, resolve_precision
@@ -118,7 +119,7 @@ def validation_split(config: Config) -> str:
 
 
 def resolve(config: Config, index: DatasetIndex) -> Config:
-    """Fills in what the data and the machine decide: classes and precision.
+    """Fills in what the data and the machine decide: classes, precision and batch size.
 
     Raises:
         ConfigError: when the configuration names other classes than the data, or accumulates more batches than there
@@ -131,18 +132,21 @@ def resolve(config: Config, index: DatasetIndex) -> Config:
         )
     if count not in (None, len(index.class_names)):
         raise ConfigError("model.num_classes", f"expected {len(index.class_names)} as in the data, received {count}")
-    steps = config.train.epochs * math.ceil(len(index.records) / config.train.batch_size)
-    if config.train.optimizer.accumulate_steps > steps:
-        problem = f"expected at most {steps}, the batches of the whole training, or no update would be made"
-        raise ConfigError(
-            "train.optimizer.accumulate_steps", f"{problem}; received {config.train.optimizer.accumulate_steps}"
-        )
-    return dataclasses.replace(
+    config = dataclasses.replace(
         config,
         model=dataclasses.replace(config.model, num_classes=len(index.class_names)),
         data=dataclasses.replace(config.data, class_names=index.class_names),
         train=dataclasses.replace(config.train, precision=resolve_precision(config.train.precision)),
     )
+    batch_size = resolve_batch_size(config, index)
+    steps, accumulated = (
+        config.train.epochs * math.ceil(len(index.records) / batch_size),
+        config.train.optimizer.accumulate_steps,
+    )
+    if accumulated > steps:
+        problem = f"expected at most {steps}, the batches of the whole training, or no update would be made"
+        raise ConfigError("train.optimizer.accumulate_steps", f"{problem}; received {accumulated}")
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, batch_size=batch_size))
 
 
 def _start(model: ModelConfig, seed: int) -> Detector:

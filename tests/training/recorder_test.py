@@ -107,8 +107,8 @@ class RecorderTest(tf.test.TestCase):
         self.assertEqual((best["epoch"], best["ap"]), (EPOCHS, None))
 
     def resume(self, run, data=None):
-        detector = types.SimpleNamespace(detector=self.detector)
-        recorded = RunRecorder(run, detector, None, STEPS, data or {}, guard=mock.Mock())
+        predictor = types.SimpleNamespace(detector=self.detector)
+        recorded = RunRecorder(run, predictor, None, STEPS, data or {}, guard=mock.Mock())
         recorded.restore()
         return recorded
 
