@@ -114,9 +114,9 @@ class TaskAlignedAssigner:
         place = pairs.row * pairs.num_columns + pairs.column
         spread = ops.segment_max if self.enlarge_tiny else ops.segment_sum  # of no value: the lowest number, or 0
         table = spread(alignment, place, pairs.num_rows * pairs.num_columns)
-        best, columns = ops.top_k(
-            ops.reshape(table, (pairs.num_rows, pairs.num_columns)), min(self.top_k, pairs.num_columns)
-        )
+        points = pairs.num_columns  # a tensor where the images' size is known to the running graph only
+        top_k = min(self.top_k, points) if isinstance(points, int) else ops.minimum(self.top_k, points)
+        best, columns = ops.top_k(ops.reshape(table, (pairs.num_rows, points)), top_k)
         last, column = ops.take(best[:, -1], pairs.row), ops.take(columns[:, -1], pairs.row)
         return (alignment > last) | ((alignment == last) & (pairs.column <= column))
 
@@ -129,7 +129,7 @@ class _Pairs(NamedTuple):
     column: Any  # of the point, among the A of its image
     num_rows: Any
     num_points: Any
-    num_columns: int
+    num_columns: Any
 
 
 def _find_pairs(boxes, mask, anchor_points):
@@ -137,7 +137,7 @@ def _find_pairs(boxes, mask, anchor_points):
     x, y = ops.unstack(anchor_points, 2, axis=-1)
     inside = (left < x) & (x < right) & (top < y) & (y < bottom) & mask[:, :, None]  # (B, G, A)
     batch, objects = ops.shape(mask)
-    points = anchor_points.shape[0]
+    points = ops.shape(anchor_points)[0]
     image, number, column = (ops.cast(index, "int32") for index in ops.where(inside))
     return _Pairs(
         row=image * objects + number,

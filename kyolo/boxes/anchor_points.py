@@ -7,7 +7,8 @@ def make_anchor_points(image_size, strides):
     """Centres of all cells, level by level, row by row.
 
     Args:
-        image_size: `(height, width)` of the network's input in pixels, each divisible by the largest stride.
+        image_size: `(height, width)` of the network's input in pixels, each divisible by the largest stride: integers,
+            or in a graph of any size scalar tensors.
         strides: strides of the levels in pixels, smallest first.
 
     Returns:

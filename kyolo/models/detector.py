@@ -154,7 +154,7 @@ class Detector(keras.Model):
         self.frozen.append(name)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        points, strides = make_anchor_points(x.shape[1:3], self.strides)
+        points, strides = make_anchor_points(ops.shape(x)[1:3], self.strides)
         parts = self.detection_loss.parts(y, y_pred, points, strides, training=training)
         for name, value in parts.items():
             self.part_means[name].update_state(value)

@@ -1,13 +1,16 @@
 import os
+from unittest import mock
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
 import kyolo
 from kyolo.config import AttentionConfig, BackboneConfig, ModelConfig
 from kyolo.losses import DetectionLoss, SIoULoss, WIoULoss
+from kyolo.models import Detector
 from tests import oracles, scenes
 
 SIZE = (64, 96)
@@ -76,6 +79,40 @@ class DetectorTest(tf.test.TestCase, parameterized.TestCase):
         points, strides = oracles.anchor_points(SIZE, detector.strides)
         expected = oracles.detection_loss(y_true, outputs, points, strides, getattr(oracles, box))
         self.assertAllClose(found, expected, rtol=1e-4)
+
+    def test_loss_in_a_graph_of_any_size(self):
+        detector = build(levels=("P4", "P5"))
+        detector.compile()
+        scene = {}
+        for size in ((64, 96), (32, 32)):  # the second has 4 + 1 points, fewer than an object may choose
+            y_true, outputs, _, _ = scenes.random_scene(4, image_size=size, strides=(16, 32), batch=2)
+            scene[size] = tf.nest.map_structure(tf.constant, (np.zeros((2, *size, 3), "uint8"), y_true, outputs))
+        some = tf.nest.map_structure(tf.TensorSpec.from_tensor, scene[32, 32])
+        x, y_true, outputs = some
+        x = tf.TensorSpec((2, None, None, 3), x.dtype)
+        outputs = {name: tf.TensorSpec((2, None, *spec.shape[2:])) for name, spec in outputs.items()}
+        traced = tf.function(detector.compute_loss, input_signature=(x, y_true, outputs))
+        for given in scene.values():
+            self.assertAllClose(traced(*given), detector.compute_loss(*given), rtol=1e-6)
+
+    @pytest.mark.slow
+    def test_batches_of_many_sizes_are_traced_once(self):
+        detector, sizes = build(levels=("P4", "P5")), [(64, 96), (32, 32), (96, 64), (64, 64)]
+        detector.compile(keras.optimizers.SGD(0.01), ema_decay=0.9)
+        truth = scenes.random_scene(0, image_size=(32, 32), batch=2)[0]
+        data = tf.data.Dataset.from_generator(
+            lambda: ((np.full((2, *size, 3), 9, "uint8"), truth) for size in sizes),
+            output_signature=(
+                tf.TensorSpec((2, None, None, 3), tf.uint8),
+                {name: tf.TensorSpec(value.shape, value.dtype) for name, value in truth.items()},
+            ),
+        )
+        with mock.patch.object(
+            type(detector), "compute_loss", autospec=True, side_effect=Detector.compute_loss
+        ) as loss:
+            history = detector.fit(data, verbose=0).history
+        self.assertEqual(loss.call_count, 1)
+        self.assertTrue(np.isfinite(history["loss"]).all())
 
     def test_saved_and_loaded_without_custom_objects(self):
         detector = build(levels=("P3", "P4", "P5", "P6"), attention=(AttentionConfig(kind="gam", groups=2),))
