@@ -22,6 +22,7 @@ from kyolo.config import (
     image_hw,
     load_config,
     save_config,
+    training_hw,
 )
 from kyolo.errors import InputError
 
@@ -233,6 +234,10 @@ class LoadTest(ConfigTestCase):
     def test_image_hw(self):
         self.assertEqual(image_hw(DataConfig(image_size=320).image_size), (320, 320))
         self.assertEqual(image_hw(DataConfig(image_size=(192, 320)).image_size), (192, 320))
+
+    def test_training_hw(self):
+        self.assertEqual(training_hw(Config()), (640, 640))
+        self.assertIsNone(training_hw(apply_overrides(Config(), ["augment.multi_scale=0.1"])))
 
 
 class BaseTest(ConfigTestCase):

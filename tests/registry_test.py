@@ -157,7 +157,7 @@ class FurtherKeysTest(parameterized.TestCase):
         self.assertEqual(build_loss(config, (320, 640)).box.image_size, (320, 640))
         config = LossConfig(box=BoxLossConfig("mpdiou", arguments={"image_size": [64, 96]}))
         self.assertEqual(build_loss(config, (320, 640)).box.image_size, (64, 96))
-        with self.assertRaisesRegex(ConfigError, "^model.loss.box: mpdiou .*image_size"):
+        with self.assertRaisesRegex(ConfigError, "^model.loss.box.image_size: missing; .*mpdiou.*augment.multi_scale"):
             build_loss(LossConfig(box=BoxLossConfig("mpdiou")))
 
 

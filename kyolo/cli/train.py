@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kyolo.cli.options import add_data_arguments, add_import_argument, add_set_argument, import_tensorflow, with_data
-from kyolo.config import Config, config_to_dict, image_hw, load_config, to_yaml
+from kyolo.config import Config, config_to_dict, image_hw, load_config, to_yaml, training_hw
 from kyolo.errors import InputError
 
 GIVEN_TO_A_NEW_RUN = ("config", "data", "val_fraction", "allow_outside", "set", "strict")
@@ -77,7 +77,7 @@ def _describe(config: Config) -> dict:
     freeze_layers(detector, config.train.freeze)
     build_optimizer(config.train, 1, detector)  # says what is wrong with its settings, as build_loss
     height, width = image_hw(config.data.image_size)
-    build_loss(config.model.loss, (height, width))
+    build_loss(config.model.loss, training_hw(config))
     weights, gflop = count_weights(detector), count_gflop(detector, (height, width))
     print(to_yaml(config_to_dict(config)))
     frozen = f" ({all_weights - weights:,} frozen)" if weights < all_weights else ""

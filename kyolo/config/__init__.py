@@ -28,6 +28,7 @@ from kyolo.config.schema import OptimizerConfig as OptimizerConfig
 from kyolo.config.schema import ScheduleConfig as ScheduleConfig
 from kyolo.config.schema import TrainConfig as TrainConfig
 from kyolo.config.schema import image_hw as image_hw
+from kyolo.config.schema import training_hw as training_hw
 
 __all__ = [
     "AssignerConfig",
@@ -58,4 +59,5 @@ __all__ = [
     "one_of",
     "save_config",
     "to_yaml",
+    "training_hw",
 ]

@@ -176,6 +176,13 @@ class DataConfig(Block):
         doc="Part of train cut off, by image hash, as split dev. Default: none, all is trained on.",
     )
 
+    repeat_threshold: float | None = setting(
+        None,
+        above=0,
+        maximum=1,
+        doc="Images with a class that a smaller part of all has are shown more often; null: each once an epoch.",
+    )
+
     def check(self) -> None:
         if self.class_names is not None and len(set(self.class_names)) < max(len(self.class_names), 1):
             names = ", ".join(self.class_names)
@@ -187,7 +194,9 @@ class AugmentConfig(Block):
     """Random changes of the training images. Defaults: the reference's."""
 
     mosaic: float = setting(1.0, minimum=0, maximum=1, doc="Probability that four images are put together.")
-    close_mosaic: int = setting(10, minimum=0, doc="Last epochs without mosaic (all of them in shorter runs).")
+    close_mosaic: int = setting(
+        10, minimum=0, doc="Last epochs without mosaic and multi_scale (all of them in shorter runs)."
+    )
     degrees: float = setting(0.0, minimum=0, maximum=180, doc="Largest rotation, in degrees, either way.")
     translate: float = setting(0.1, minimum=0, maximum=1, doc="Largest shift, as a fraction of the image's side.")
     scale: float = setting(0.5, minimum=0, below=1, doc="Zoom between 1 - scale and 1 + scale.")
@@ -199,6 +208,9 @@ class AugmentConfig(Block):
     value: float = setting(0.4, minimum=0, maximum=1, doc="Factor of brightness between 1 - v and 1 + v.")
     flip_horizontal: float = setting(0.5, minimum=0, maximum=1, doc="Probability of a left-right flip.")
     flip_vertical: float = setting(0.0, minimum=0, maximum=1, doc="Probability of an up-down flip.")
+    multi_scale: float = setting(
+        0.0, minimum=0, below=1, doc="Each batch has one size between 1 - m and 1 + m of data.image_size; 0: all alike."
+    )
 
 
 @dataclass(frozen=True)
@@ -317,6 +329,11 @@ class Config(Block):
         if None not in (names, num_classes) and len(names or ()) != num_classes:
             problem = f"expected {len(names or ())}, one for each of data.class_names, received {num_classes}"
             raise ConfigError("model.num_classes", problem)
+
+
+def training_hw(config: Config) -> tuple[int, int] | None:
+    """Return (height, width) of all training batches; None where `augment.multi_scale` gives each its own."""
+    return None if config.augment.multi_scale else image_hw(config.data.image_size)
 
 
 def image_hw(image_size: int | tuple[int, int]) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 import math
 import os
-from functools import partial
+from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
@@ -10,6 +10,7 @@ import tensorflow as tf
 from kyolo.data.images import ImageStore
 from kyolo.data.index import DatasetIndex
 from kyolo.data.load import load_index
+from kyolo.data.sampling import BatchSizes, ImageOrder, repeat_factors
 from kyolo.data.transforms import (
     Augmentation,
     augment_image,
@@ -33,6 +34,8 @@ def make_dataset(  # noqa: PLR0913 (the one place where data set, network size a
     epochs: int = 100,
     cache: str | ImageStore | None = "memory",
     start_step: int = 0,
+    repeat_threshold: float | None = None,
+    stride: int = 32,
 ) -> tf.data.Dataset:
     """Batches for training or evaluation.
 
@@ -40,6 +43,9 @@ def make_dataset(  # noqa: PLR0913 (the one place where data set, network size a
     permutation of pass p // N, and everything random in it is a stateless function of (seed, p). An interrupted
     training goes on bit by bit with `start_step`. Other splits are finite, in order and not augmented; their last batch
     may be smaller.
+
+    With `repeat_threshold` images with rare classes stand in a pass more than once, see `kyolo.data.sampling`, and N is
+    the number of all those; the images that a mosaic is filled with are drawn from them too.
 
     Args:
         source: folder of a data set (see `load_index`), or an index.
@@ -52,17 +58,22 @@ def make_dataset(  # noqa: PLR0913 (the one place where data set, network size a
         epochs: length of the training, for `augment.close_mosaic`. An epoch has ceil(N / batch_size) steps.
         cache: "memory", "disk" or None (decode each time); or a store that `load_index` has filled already.
         start_step: number of batches to leave out at the beginning of the train stream.
+        repeat_threshold: fraction of the images below which a class is rare; None: each image once a pass. Train only.
+        stride: the network's largest, for `augment.multi_scale`. Default 32, that of P5.
 
     Returns:
-        A dataset with the attributes `index` and `steps_per_epoch`, of (images, truth): images (B, H, W, 3) uint8 RGB;
-        truth["boxes"] (B, G, 4) float32 xyxy pixels of the images, truth["labels"] (B, G) int32, truth["mask"] (B, G)
-        bool, True for real boxes; truth["image_id"] (B,) int64, truth["letterbox"] (B, 4) float32 scale_x, scale_y,
-        pad_x, pad_y with x_network = x_original * scale_x + pad_x, truth["size"] (B, 2) int32 original height and width
-        (the last three are those of the first image where augmentation moved or joined images). G is the smallest of
-        16, 32, 64, ... that holds the batch's largest number of boxes.
+        A dataset with the attributes `index`, `images_per_epoch` (N) and `steps_per_epoch`, of (images, truth): images
+        (B, H, W, 3) uint8 RGB; truth["boxes"] (B, G, 4) float32 xyxy pixels of the images, truth["labels"] (B, G)
+        int32, truth["mask"] (B, G) bool, True for real boxes; truth["image_id"] (B,) int64, truth["letterbox"] (B, 4)
+        float32 scale_x, scale_y, pad_x, pad_y with x_network = x_original * scale_x + pad_x, truth["size"] (B, 2) int32
+        original height and width (the last three are those of the first image where augmentation moved or joined
+        images); truth["source_ids"] (B, 4) int64, ids of the images that went into each: those of a mosaic from the top
+        left to the bottom right, or one four times. G is the smallest of 16, 32, 64, ... that holds the batch's largest
+        number of boxes.
 
     Raises:
         InputError: see `load_index`.
+        ValueError: `augment.multi_scale` with an image size that is no multiple of the stride.
 
     Example:
         ```python
@@ -75,15 +86,22 @@ def make_dataset(  # noqa: PLR0913 (the one place where data set, network size a
     if (store.image_size, store.fit) != (image_size, fit):
         raise ValueError(f"Wrong store: expected {(image_size, fit)}, received {(store.image_size, store.fit)}")
     index = source if isinstance(source, DatasetIndex) else load_index(source, split, store=store)
-    samples = _Samples(index, store)
-    steps_per_epoch = math.ceil(len(index.records) / batch_size)
+    repeats = split == "train" and repeat_threshold is not None
+    factors = repeat_factors([record.labels for record in index.records], repeat_threshold) if repeats else None
+    order = ImageOrder(len(index.records), seed, factors)
+    samples = _Samples(index, store, order)
+    steps_per_epoch = math.ceil(order.length / batch_size)
     if split == "train":
         mosaic_end = max(epochs - (augment.close_mosaic if augment else 0), 0) * steps_per_epoch * batch_size
+        sizes = BatchSizes(image_size, augment.multi_scale, stride, seed) if augment and augment.multi_scale else None
+        recipe = _Recipe(augment, seed, mosaic_end, sizes, batch_size)
         dataset = tf.data.Dataset.range(start_step * batch_size, np.iinfo(np.int64).max)
-        make_sample = partial(_train_sample, samples, augment, seed, mosaic_end)
+
+        def make_sample(position):
+            return recipe.sample(samples, order.number(position), position)
     else:
-        dataset = tf.data.Dataset.range(len(index.records))
-        make_sample = partial(_plain_sample, samples)
+        dataset = tf.data.Dataset.range(order.length)
+        make_sample = samples.plain
     make_sample = tf.autograph.experimental.do_not_convert(make_sample)  # It has no branches: half the tracing time.
     dataset = dataset.map(make_sample, num_parallel_calls=os.cpu_count(), deterministic=True)
     dataset = dataset.padded_batch(batch_size, drop_remainder=split == "train").map(_pad_to_bucket)
@@ -93,17 +111,17 @@ def make_dataset(  # noqa: PLR0913 (the one place where data set, network size a
     # Nothing is left to tune, and the thread that would do it sleeps for up to a minute: an iterator's end waits.
     options.autotune.enabled = False
     dataset = dataset.prefetch(2).with_options(options)
-    dataset.index, dataset.steps_per_epoch = index, steps_per_epoch
+    dataset.index, dataset.images_per_epoch, dataset.steps_per_epoch = index, order.length, steps_per_epoch
     return dataset
 
 
 class _Samples:
     """Images, boxes and labels by number, as tensors. Boxes are in pixels of the fitted images."""
 
-    def __init__(self, index: DatasetIndex, store: ImageStore):
+    def __init__(self, index: DatasetIndex, store: ImageStore, order: ImageOrder):
         records = index.records
+        self.order = order
         self.image_size = store.image_size
-        self.count = len(records)
         sizes = np.array([(record.height, record.width) for record in records], np.int32)
         parameters = letterbox_parameters(sizes.T, store.image_size, store.fit)  # (N, 4)
         counts = [len(record.labels) for record in records]
@@ -118,6 +136,10 @@ class _Samples:
         }
         self._fetch = lambda numbers: [store.get(records[number].path) for number in numbers]
 
+    def join(self, number: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
+        """(4,) numbers: an image and those that three numbers in 0..1 choose for its mosaic."""
+        return tf.concat([number[None], self.order.draw(uniform)], axis=0)
+
     def images(self, numbers: tf.Tensor) -> list[tf.Tensor]:
         """(n,) int64 -> n fitted images, (h, w, 3) uint8."""
         images = tf.numpy_function(self._fetch, [numbers], [tf.uint8] * numbers.shape[0], stateful=False)
@@ -128,10 +150,17 @@ class _Samples:
         rows = slice(self._ends[number], self._ends[number + 1])
         return self._boxes[rows], self._labels[rows]
 
-    def truth(self, number: tf.Tensor, boxes: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The second half of a batch element."""
-        about = {key: values[number] for key, values in self._about.items()}
-        return {"boxes": boxes, "labels": labels, "mask": tf.ones_like(labels, tf.bool), **about}
+    def truth(self, numbers: tf.Tensor, boxes: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The second half of a batch element that was made of (4,) images."""
+        about = {key: values[numbers[0]] for key, values in self._about.items()}
+        source_ids = tf.gather(self._about["image_id"], numbers)
+        return {
+            "boxes": boxes,
+            "labels": labels,
+            "mask": tf.ones_like(labels, tf.bool),
+            **about,
+            "source_ids": source_ids,
+        }
 
     def letterboxed(self, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """An image on the network's input size, with its boxes and labels."""
@@ -139,40 +168,55 @@ class _Samples:
         boxes, labels = self.boxes(number)
         return pad_image(image, self.image_size), boxes + tf.tile(self._about["letterbox"][number, 2:], [2]), labels
 
-
-def _plain_sample(samples: _Samples, number: tf.Tensor):
-    """An image without augmentation."""
-    image, boxes, labels = samples.letterboxed(number)
-    return image, samples.truth(number, boxes, labels)
-
-
-def _train_sample(samples: _Samples, augment: Augmentation | None, seed: int, mosaic_end: int, position: tf.Tensor):
-    """What stands at a position of the train stream."""
-    count = samples.count
-    shuffle_seed = tf.cast(tf.stack([seed, position // count]), tf.uint32)
-    number = tf.random.experimental.index_shuffle(position % count, shuffle_seed, tf.constant(count - 1, tf.int64))
-    if augment is None:
-        return _plain_sample(samples, number)
-    seeds = tf.random.split(tf.stack([tf.constant(seed, tf.int64), position]), 2)
-    image, boxes, labels = _canvas(samples, augment, seeds[0], number, position < mosaic_end)
-    image, boxes, labels = augment_image(image, boxes, labels, augment, seeds[1], samples.image_size)
-    return image, samples.truth(number, boxes, labels)
+    def plain(self, number: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """A batch element without augmentation."""
+        image, boxes, labels = self.letterboxed(number)
+        return image, self.truth(tf.repeat(number, 4), boxes, labels)
 
 
-def _canvas(samples: _Samples, augment: Augmentation, seed: tf.Tensor, number: tf.Tensor, mosaic_on: tf.Tensor):
-    """The image to be warped, with boxes and labels: four joined images, or one letterboxed."""
-    height, width = samples.image_size
-    draws = tf.random.stateless_uniform((6,), seed)
+@dataclass(frozen=True)
+class _Recipe:
+    """How a sample of the train stream is made; from position `mosaic_end` on without mosaic and at one size."""
 
-    def joined():
-        others = tf.cast(draws[3:] * samples.count, tf.int64)
-        numbers = tf.concat([number[None], tf.minimum(others, samples.count - 1)], axis=0)
-        boxes, labels = zip(*(samples.boxes(numbers[tile]) for tile in range(4)), strict=True)
-        centre = tf.cast((0.5 + draws[1:3]) * tf.constant([width, height], tf.float32), tf.int32)
-        canvas, boxes = mosaic(samples.images(numbers), boxes, centre, samples.image_size)
-        return tf.ensure_shape(canvas, (None, None, 3)), boxes, tf.concat(labels, axis=0)
+    augment: Augmentation | None
+    seed: int
+    mosaic_end: int
+    sizes: BatchSizes | None
+    batch_size: int
 
-    return tf.cond(mosaic_on & (draws[0] < augment.mosaic), joined, lambda: samples.letterboxed(number))
+    def sample(self, samples: _Samples, number: tf.Tensor, position: tf.Tensor):
+        """What stands at a position, where the image `number` is the first."""
+        if self.augment is None:
+            return samples.plain(number)
+        seeds = tf.random.split(tf.stack([tf.constant(self.seed, tf.int64), position]), 2)
+        canvas, boxes, labels, numbers = self._canvas(samples, seeds[0], number, position < self.mosaic_end)
+        image, boxes, labels = augment_image(
+            canvas, boxes, labels, self.augment, seeds[1], samples.image_size, self._size(samples.image_size, position)
+        )
+        return image, samples.truth(numbers, boxes, labels)
+
+    def _canvas(self, samples: _Samples, seed: tf.Tensor, number: tf.Tensor, mosaic_on: tf.Tensor):
+        """The image to be warped, with boxes, labels and (4,) sources: four joined images, or one letterboxed."""
+        height, width = samples.image_size
+        draws = tf.random.stateless_uniform((6,), seed)
+
+        def joined():
+            numbers = samples.join(number, draws[3:])
+            boxes, labels = zip(*(samples.boxes(numbers[tile]) for tile in range(4)), strict=True)
+            centre = tf.cast((0.5 + draws[1:3]) * tf.constant([width, height], tf.float32), tf.int32)
+            canvas, boxes = mosaic(samples.images(numbers), boxes, centre, samples.image_size)
+            return tf.ensure_shape(canvas, (None, None, 3)), boxes, tf.concat(labels, axis=0), numbers
+
+        def single():
+            return *samples.letterboxed(number), tf.repeat(number, 4)
+
+        return tf.cond(mosaic_on & (draws[0] < self.augment.mosaic), joined, single)
+
+    def _size(self, image_size: tuple[int, int], position: tf.Tensor) -> tf.Tensor | None:
+        """Height and width of the position's batch, where they vary."""
+        if self.sizes is None:
+            return None
+        return tf.where(position < self.mosaic_end, self.sizes.size(position // self.batch_size), image_size)
 
 
 def _pad_to_bucket(images: tf.Tensor, truth: dict[str, tf.Tensor]):

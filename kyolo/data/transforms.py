@@ -20,7 +20,7 @@ class Augmentation:
 
     Args:
         mosaic: probability of joining four images.
-        close_mosaic: number of last epochs without mosaic.
+        close_mosaic: number of last epochs without mosaic, and with all batches of the network's input size.
         degrees: largest rotation, degrees.
         translate: largest shift, fraction of the network's input.
         scale: the image is scaled by 1 - scale .. 1 + scale.
@@ -30,6 +30,8 @@ class Augmentation:
         value: the brightness is multiplied by 1 - value .. 1 + value.
         flip_horizontal: probability of mirroring left and right.
         flip_vertical: probability of mirroring top and bottom.
+        multi_scale: each batch has one size, 1 - multi_scale .. 1 + multi_scale of the network's input, in multiples of
+            its largest stride.
     """
 
     mosaic: float = 1.0
@@ -43,6 +45,7 @@ class Augmentation:
     value: float = 0.4
     flip_horizontal: float = 0.5
     flip_vertical: float = 0.0
+    multi_scale: float = 0.0
 
 
 def fitted_size(size, image_size: tuple[int, int], fit: str):
@@ -179,7 +182,7 @@ def random_affine(augment: Augmentation, seed: tf.Tensor, canvas_size, image_siz
     return tf.concat([linear, offset[:, None]], axis=1)
 
 
-def warp_image(image: tf.Tensor, matrix: tf.Tensor, image_size: tuple[int, int], *, upright: bool = False) -> tf.Tensor:
+def warp_image(image: tf.Tensor, matrix: tf.Tensor, image_size, *, upright: bool = False) -> tf.Tensor:
     """Moves an image by `matrix`: bilinear, grey outside, (h, w, 3) uint8 -> (H, W, 3) float32 in 0..255.
 
     The ops want the map from output to input, between pixel indices; a pixel's centre lies half a pixel beyond its
@@ -189,7 +192,8 @@ def warp_image(image: tf.Tensor, matrix: tf.Tensor, image_size: tuple[int, int],
     inverse = tf.linalg.inv(matrix[:, :2])
     offset = tf.linalg.matvec(inverse, 0.5 - matrix[:, 2]) - 0.5  # (x, y) of output pixel (0, 0) in the input
     if upright:
-        last = offset + tf.linalg.diag_part(inverse) * tf.constant([image_size[1] - 1, image_size[0] - 1], tf.float32)
+        steps = tf.cast(tf.stack([image_size[1], image_size[0]]) - 1, tf.float32)
+        last = offset + tf.linalg.diag_part(inverse) * steps
         corners = tf.stack([offset[1], offset[0], last[1], last[0]])
         limits = tf.cast(tf.tile(tf.shape(image)[:2] - 1, [2]), tf.float32)  # y, x, y, x
         warped = tf.image.crop_and_resize(image[None], [corners / limits], [0], image_size, extrapolation_value=GREY)
@@ -198,12 +202,12 @@ def warp_image(image: tf.Tensor, matrix: tf.Tensor, image_size: tuple[int, int],
         warped = tf.raw_ops.ImageProjectiveTransformV3(
             images=tf.cast(image[None], tf.float32),
             transforms=tf.concat([tf.reshape(rows, (1, 6)), tf.zeros((1, 2))], axis=1),
-            output_shape=tf.constant(image_size, tf.int32),
+            output_shape=tf.convert_to_tensor(image_size, tf.int32),
             fill_value=float(GREY),
             interpolation="BILINEAR",
             fill_mode="CONSTANT",
         )
-    return tf.ensure_shape(warped[0], (*image_size, 3))
+    return warped[0]
 
 
 def warp_boxes(boxes: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
@@ -213,7 +217,7 @@ def warp_boxes(boxes: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
     return tf.concat([tf.reduce_min(moved, axis=1), tf.reduce_max(moved, axis=1)], axis=1)
 
 
-def select_visible(boxes: tf.Tensor, matrix: tf.Tensor, canvas_size, image_size: tuple[int, int]):
+def select_visible(boxes: tf.Tensor, matrix: tf.Tensor, canvas_size, image_size):
     """Moves boxes by `matrix` and tells those of which too little is left.
 
     A box stays when its visible part has sides over 2 px, an aspect under 100, and over a tenth of the whole moved
@@ -255,7 +259,9 @@ def jitter_colours(pixels: tf.Tensor, augment: Augmentation, seed: tf.Tensor) ->
     return tf.clip_by_value(tf.reshape(changed, tf.shape(pixels)), 0.0, 255.0)
 
 
-def augment_image(image, boxes, labels, augment: Augmentation, seed: tf.Tensor, image_size: tuple[int, int]):
+def augment_image(
+    image, boxes, labels, augment: Augmentation, seed: tf.Tensor, image_size: tuple[int, int], output_size=None
+):
     """Applies geometry and colours to a canvas, resampling it once.
 
     Args:
@@ -264,7 +270,8 @@ def augment_image(image, boxes, labels, augment: Augmentation, seed: tf.Tensor, 
         labels: (n,) int32.
         augment: the strengths.
         seed: (2,) integer.
-        image_size: (H, W) of the output.
+        image_size: (H, W) of the network's input.
+        output_size: (2,) int32 height and width of the output: the same, scaled. Default: `image_size`.
 
     Returns:
         (H, W, 3) uint8, (m, 4) float32 xyxy inside the output, (m,) int32.
@@ -272,10 +279,14 @@ def augment_image(image, boxes, labels, augment: Augmentation, seed: tf.Tensor, 
     seeds = tf.random.split(seed, 2)
     canvas_size = tf.shape(image)[:2]
     matrix = random_affine(augment, seeds[0], canvas_size, image_size)
-    pixels = warp_image(image, matrix, image_size, upright=not (augment.degrees or augment.shear))
+    if output_size is None:
+        output_size = image_size
+    else:
+        matrix *= tf.cast(output_size[::-1] / image_size[::-1], tf.float32)[:, None]  # x, then y
+    pixels = warp_image(image, matrix, output_size, upright=not (augment.degrees or augment.shear))
     if augment.hue or augment.saturation or augment.value:
         pixels = jitter_colours(pixels, augment, seeds[1])
-    visible, stays = select_visible(boxes, matrix, canvas_size, image_size)
+    visible, stays = select_visible(boxes, matrix, canvas_size, output_size)
     return tf.cast(pixels + 0.5, tf.uint8), tf.boolean_mask(visible, stays), tf.boolean_mask(labels, stays)
 
 

@@ -1,5 +1,7 @@
 """From a configuration to a detector: the one file of the models that sees the configuration."""
 
+import inspect
+
 import keras
 
 from kyolo import registry
@@ -67,7 +69,8 @@ def build_loss(config: LossConfig, image_size: tuple[int, int] | None = None) ->
 
     Args:
         config: what to build.
-        image_size: `(height, width)` of the network's input in pixels, for losses that ask for it.
+        image_size: `(height, width)` of the network's input in pixels, for losses that ask for it. None where it
+            varies: such a loss then needs one beside its kind.
 
     Raises:
         ConfigError: for an argument that a loss does not take, or a value that it refuses.
@@ -97,6 +100,10 @@ def _build_part(
         elif value is not None:
             expected = f"{one_of(takes, name) if takes else 'nothing further'}, or null to take back what a base sets"
             raise ConfigError(f"{path}.{name}", f"unknown key for {block.kind}; expected {expected}")
+    size = inspect.signature(cls).parameters.get("image_size")
+    if size is not None and size.default is size.empty and "image_size" not in given:
+        expected = f"expected [height, width], which {block.kind} measures by, where the input has no one size"
+        raise ConfigError(f"{path}.image_size", f"missing; {expected} (augment.multi_scale), received nothing")
     try:
         return cls(**given)
     except (TypeError, ValueError) as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 import tensorflow as tf
 from tqdm import tqdm
 
-from kyolo.config import Config, ConfigError, DataConfig, ModelConfig, image_hw
+from kyolo.config import Config, ConfigError, DataConfig, ModelConfig, image_hw, training_hw
 from kyolo.data import Augmentation, DatasetIndex, ImageStore, ReadOptions, load_index, make_dataset
 from kyolo.errors import InputError
 from kyolo.evaluation.detect import NMSSettings, Predictor
@@ -76,7 +76,7 @@ def train(config: Config, output: str | os.PathLike, *, resume: bool = False) ->
         detector = _start(from_scratch(config.model) if restorable else config.model, config.train.seed)
         freeze_layers(detector, config.train.freeze)
         build_optimizer(config.train, 1, detector)
-        loss = build_loss(config.model.loss, image_hw(config.data.image_size))
+        loss = build_loss(config.model.loss, training_hw(config))
         run = open_run(path) if resume else create_run(path, config)
         with locked(run.path):
             complete_run(run.path)
@@ -173,11 +173,17 @@ def _train(
             seed=config.train.seed,
             epochs=config.train.epochs,
             start_step=start_step,
+            repeat_threshold=config.data.repeat_threshold,
+            stride=detector.strides[-1],
             **shared,
         )
 
     val = make_dataset(val_index, validation_split(config), batch_size=config.evaluation.batch_size, **shared)
-    steps_per_epoch = batches(0).steps_per_epoch
+    first = batches(0)
+    steps_per_epoch = first.steps_per_epoch
+    if config.data.repeat_threshold is not None:
+        shown = f"{first.images_per_epoch} images: of the {len(train_index.records)}, those with rare classes again"
+        tqdm.write(f"an epoch shows {shown} (data.repeat_threshold)\n", file=sys.stderr)
     detector.compile(
         optimizer=build_optimizer(config.train, steps_per_epoch, detector),
         loss=loss,

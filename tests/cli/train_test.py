@@ -12,6 +12,7 @@ from kyolo.training.run_folder import create_run
 from tests.test_case import ROOT, TestCase
 
 CONFIG = ROOT / "configs" / "yolov8_n.yaml"
+SET_MPDIOU = ("--set", "model.num_classes=2", "--set", "model.loss.box.kind=mpdiou")
 
 
 class TrainTest(TestCase):
@@ -109,6 +110,11 @@ class TrainTest(TestCase):
         (["--config", CONFIG, "--output", "run", "--set", "model.levels=[P3, P5]"], "model.levels", "consecutive"),
         (["--config", CONFIG, "--output", "run", "--set", "data.image_size=100"], "data.image_size", "32"),
         (["--config", CONFIG, "--dry-run"], "model.num_classes"),
+        (
+            ["--config", CONFIG, "--dry-run", *SET_MPDIOU, "--set", "augment.multi_scale=0.5"],
+            "model.loss.box.image_size",
+            "augment.multi_scale",
+        ),
         (["--resume"], "--output is missing"),
         (["--resume", "--output", "/no/run"], "/no/run"),
         (["--resume", "--output", "run", "--set", "train.epochs=9", "--strict"], "received --set, --strict too"),

@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import pathlib
 
@@ -68,6 +69,7 @@ class PipelineTest(tf.test.TestCase, parameterized.TestCase):
             "image_id": ((3,), tf.int64),
             "letterbox": ((3, 4), tf.float32),
             "size": ((3, 2), tf.int32),
+            "source_ids": ((3, 4), tf.int64),
         }
         self.assertEqual(shapes, expected)
         for _, truth in batches(dataset, 10):
@@ -92,10 +94,50 @@ class PipelineTest(tf.test.TestCase, parameterized.TestCase):
                 self.assertAllEqual(truth["size"][row], [30, 40 + image_id - 1])
 
     def test_start_step_continues_bit_by_bit(self):
-        augment = Augmentation(degrees=5.0, shear=2.0, mosaic=0.7, close_mosaic=2)
-        whole = batches(self.make(epochs=4, augment=augment), 14)
-        for step in (1, 3, 8, 13):  # within an epoch, at its end, across the permutation's end, after the mosaics' end
-            self.assert_same(batches(self.make(epochs=4, augment=augment, start_step=step), 14 - step), whole[step:])
+        augment = Augmentation(degrees=5.0, shear=2.0, mosaic=0.7, close_mosaic=2, multi_scale=0.5)
+        options = {"epochs": 4, "augment": augment, "stride": 16, "repeat_threshold": 0.6}
+        whole = batches(self.make(**options), 14)
+        # Within an epoch of 3 steps (8 images), at its end, across the permutation's end, after the mosaics' end.
+        for step in (1, 3, 8, 13):
+            self.assert_same(batches(self.make(start_step=step, **options), 14 - step), whole[step:])
+
+    def test_rare_classes_repeat(self):
+        # Image i (from 1) has class i % 2: class 1 is in 4 of 7 images, class 0 in 3. With a threshold of 6/7 images 2,
+        # 4 and 6 are shown sqrt(6 / 3) times, the others sqrt(6 / 4): 4.24 + 4.90, rounded up to 10 images.
+        dataset = self.make(augment=None, batch_size=5, repeat_threshold=6 / 7)
+        self.assertEqual((dataset.images_per_epoch, dataset.steps_per_epoch), (10, 2))
+        epochs = np.reshape([truth["image_id"] for _, truth in batches(dataset, 40)], (20, 10))
+        counts = np.stack([np.bincount(epoch, minlength=COUNT + 1)[1:] for epoch in epochs])
+        self.assertAllInRange(counts, 1, 2)
+        # 2^0.5 x 10 / 9.14 and 1.5^0.5 x 10 / 9.14; the mean of 60 numbers of 1 or 2 strays by 0.065.
+        self.assertAllClose([counts[:, 1::2].mean(), counts[:, 0::2].mean()], [1.547, 1.340], atol=0.15)
+        plain = self.make("val", augment=None, repeat_threshold=6 / 7)
+        self.assertEqual(plain.images_per_epoch, COUNT)
+
+    def test_source_ids_name_the_images_that_are_seen(self):
+        for number in range(COUNT):  # image i (from 1) has the colour 119 + i
+            Image.new("RGB", (40 + number, 30), (120 + number, 0, 0)).save(self.folder / f"train/{number}.png")
+        augment = Augmentation(**{**vars(STILL), "mosaic": 0.5})
+        complete, joined = [], []
+        for images, truth in batches(self.make(augment=augment), 20):
+            for image, ids, first in zip(images, truth["source_ids"], truth["image_id"], strict=True):
+                self.assertEqual(ids[0], first)
+                seen = {int(colour) - 119 for colour in np.unique(image[..., 0]) if colour != GREY}
+                self.assertContainsSubset(seen, ids)
+                complete.append(seen == set(ids))  # a tile may lie outside
+                joined.append(len(set(ids)) > 1)
+        self.assertGreater(np.mean(complete), 0.8)
+        self.assertBetween(np.mean(joined), 0.3, 0.7)
+        for _, truth in batches(self.make("val", augment=None), 2):
+            self.assertAllEqual(truth["source_ids"], np.tile(truth["image_id"][:, None], 4))
+
+    def test_every_batch_has_one_size(self):
+        augment = Augmentation(multi_scale=0.5, close_mosaic=2)
+        dataset = self.make(augment=augment, stride=16, epochs=5)
+        self.assertEqual(dataset.element_spec[0].shape, (3, None, None, 3))
+        sizes = [images.shape[1:3] for images, _ in batches(dataset, 15)]
+        self.assertEqual(set(sizes[:9]), {(16, 16), (32, 32), (48, 48)})
+        self.assertEqual(set(sizes[9:]), {(32, 32)})  # the last two of five epochs
 
     def test_equal_seeds_and_caches_give_equal_streams(self):
         with pytest.MonkeyPatch.context() as patch:
@@ -130,10 +172,11 @@ class PipelineTest(tf.test.TestCase, parameterized.TestCase):
         # Without mosaic there is one colour; all four tiles show the same image once in 7^3 times.
         self.assertGreater(np.mean(np.array(colours[:27]) > 1), 0.8)
 
-    def test_augmented_boxes_lie_on_their_figures(self):
+    @parameterized.parameters((0.0, 220), (0.5, 210))
+    def test_augmented_boxes_lie_on_their_figures(self, multi_scale, white):
         # One white rectangle an image, before the grey that pads; no two of them touch. A pixel of the source becomes
         # up to 96 / 40 x 1.5 = 3.6 px, over which an edge fades: 1 px inside, 0.5 + 1 / 3.6 of the step from 114 to 255
-        # are reached, 223.
+        # are reached, 223. In a batch of 128 px it becomes up to 4.8 px: 213.
         boxes = [annotation([9, 8, 21, 15], image_id=image_id) for image_id in range(1, COUNT + 1)]
         write_set(self.folder, boxes, images=self.images)
         for number in range(COUNT):
@@ -141,13 +184,14 @@ class PipelineTest(tf.test.TestCase, parameterized.TestCase):
             pixels[8:23, 9:30] = 255
             Image.fromarray(pixels).save(self.folder / f"train/{number}.png")
         augment = Augmentation(**{**vars(STILL), "mosaic": 0.7, "scale": 0.5, "translate": 0.2, "flip_vertical": 0.5})
+        augment = dataclasses.replace(augment, multi_scale=multi_scale)
         elsewhere = []
         for images, truth in batches(self.make(image_size=96, augment=augment), 12):
             for image, boxes, mask in zip(images[..., 0], truth["boxes"], truth["mask"], strict=True):
                 free = np.ones(image.shape, bool)
                 for x1, y1, x2, y2 in boxes[mask]:
                     inner = image[int(np.ceil(y1 + 1)) : int(y2 - 1), int(np.ceil(x1 + 1)) : int(x2 - 1)]
-                    self.assertGreater(inner.min(initial=255), 220)
+                    self.assertGreater(inner.min(initial=255), white)
                     free[max(int(y1) - 1, 0) : int(y2) + 2, max(int(x1) - 1, 0) : int(x2) + 2] = False
                 elsewhere.append(np.mean(image[free] > GREY + 20))
         # White outside all boxes is what was dropped: at most a tenth of a figure that the border cuts.

@@ -27,6 +27,7 @@ SETTINGS = (
     "data.image_size=64", "train.epochs=2", "train.batch_size=4", "train.precision=float32",
     "train.schedule.warmup_epochs=0.5", "augment.close_mosaic=1", "train.checkpoint_every=2",
     "model.loss.box.kind=wiou",  # whose mean is state of the run too
+    "data.repeat_threshold=0.4", "augment.multi_scale=0.5",  # 12 images an epoch, of 10
 )  # fmt: skip
 
 
@@ -46,7 +47,9 @@ class TrainTest(tf.test.TestCase):
         cls.folder = pathlib.Path(tempfile.mkdtemp())
         write_shapes(cls.folder / "data", train=10, val=4, image_size=64)
         cls.config = apply_overrides(Config(), [*SETTINGS, f"data.path={cls.folder / 'data'}"])
-        cls.metrics = quiet_train(cls.config, cls.folder / "run")
+        with contextlib.redirect_stderr(io.StringIO()) as log:
+            cls.metrics = train(cls.config, cls.folder / "run")
+        cls.log = log.getvalue()
 
     @classmethod
     def tearDownClass(cls):
@@ -70,13 +73,16 @@ class TrainTest(tf.test.TestCase):
         self.assertTrue(list((run / "tensorboard").iterdir()))
         self.assertFalse((run / "run.lock").exists())
 
+    def test_says_how_many_images_an_epoch_shows(self):
+        self.assertIn("an epoch shows 12 images: of the 10, ", self.log)
+
     def test_metrics(self):
         for key in ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "per_class", "epoch", "protocol"):
             self.assertIn(key, self.metrics)
 
     def test_steps_are_counted_through(self):
         state = load_checkpoint(self.folder / "run" / "weights" / "last.npz").state
-        self.assertEqual(state["step"], 2 * 3)  # 2 epochs of ceil(10 / 4)
+        self.assertEqual(state["step"], 2 * 3)  # 2 epochs of 12 / 4
 
     def test_weights_load_with_the_average(self):
         detector = open_run(self.folder / "run").load_detector("last")
