@@ -10,14 +10,9 @@ import tensorflow as tf
 from kyolo.data.images import ImageStore
 from kyolo.data.index import DatasetIndex
 from kyolo.data.load import load_index
+from kyolo.data.mosaic import mosaic
 from kyolo.data.sampling import BatchSizes, ImageOrder, repeat_factors
-from kyolo.data.transforms import (
-    Augmentation,
-    augment_image,
-    letterbox_parameters,
-    mosaic,
-    pad_image,
-)
+from kyolo.data.transforms import Augmentation, augment_image, letterbox_parameters, pad_image
 
 FIRST_BUCKET = 16  # Padded number of boxes: 16, 32, 64, ...
 
