@@ -17,16 +17,58 @@ FAST_BFLOAT16_GPU = (8, 0)  # compute capability
 FAST_FLOAT16_GPU = (7, 0)
 
 
-@keras.saving.register_keras_serializable("kyolo")
-class AdamW(keras.optimizers.AdamW):
-    """`keras.optimizers.AdamW` whose step is one operation of TensorFlow's for each weight, where Keras has thirty.
+class _DetectorOptimizer:
+    """What both optimizers below have beside Keras': learning-rate factors, and accumulated gradients that sum.
 
-    The formula and its state are Keras'; a detector's first step, which builds and optimises the graph, takes a third
-    less time.
+    Keras updates by the mean of the accumulated gradients. Here it is their sum, which is clipped as a whole: the loss
+    is a sum over images, so that n batches of B images make the update of one of n B. What stays a batch's own are the
+    statistics of batch norm and the sum of target scores that the loss is divided by. Batches after the last whole
+    group of a training change nothing.
+    """
+
+    def __init__(self, *args, learning_rate_factors=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.learning_rate_factors = dict(learning_rate_factors or {})
+        # Keras' own decay would follow the rate without factors, and compute the rate anew for each weight.
+        self._decay, self.weight_decay = self.weight_decay, None
+        self.exclude_from_weight_decay(var_names=NOT_DECAYED)
+
+    def build(self, variables):
+        factors = self.learning_rate_factors
+        self._factors = {self._var_key(v): factors[v.path] for v in variables if v.path in factors}
+        super().build(variables)
+
+    def apply(self, grads, trainable_variables=None):
+        steps = self.gradient_accumulation_steps
+        if steps is not None:
+            grads = [None if grad is None else steps * grad for grad in grads]
+        super().apply(grads, trainable_variables)
+
+    def update_step(self, gradient, variable, learning_rate):
+        rate = tf.cast(learning_rate, variable.dtype)
+        factor = self._factors.get(self._var_key(variable))
+        if factor is not None:
+            rate *= factor
+        if self._decay and self._use_weight_decay(variable):
+            self.assign_sub(variable, variable * (self._decay * rate))
+        self._move(variable, tf.cast(gradient, variable.dtype), rate)
+
+    def get_config(self):
+        factors = dict(self.learning_rate_factors)
+        return {**super().get_config(), "weight_decay": self._decay, "learning_rate_factors": factors}
+
+
+@keras.saving.register_keras_serializable("kyolo")
+class AdamW(_DetectorOptimizer, keras.optimizers.AdamW):
+    """AdamW with learning-rate factors and accumulated gradients that sum; only kernels decay.
+
+    Formula and state are Keras'. A step is one operation of TensorFlow's for each weight where Keras has thirty: a
+    detector's first step, which builds and optimises the graph, takes a third less time.
 
     Args:
         *args: see `keras.optimizers.AdamW`.
         amsgrad: must be False, the default: TensorFlow has no such operation.
+        learning_rate_factors: factor of the learning rate, and so of the decay, by path of the variable. Default 1.
         **kwargs: see `keras.optimizers.AdamW`.
 
     Reference:
@@ -38,7 +80,7 @@ class AdamW(keras.optimizers.AdamW):
             raise ValueError("amsgrad: expected False, received True; keras.optimizers.AdamW has it")
         super().__init__(*args, **kwargs)
 
-    def update_step(self, gradient, variable, learning_rate):
+    def _move(self, variable, gradient, rate):
         index = self._get_variable_index(variable)
         step = tf.cast(self.iterations + 1, variable.dtype)
         tf.raw_ops.ResourceApplyAdam(
@@ -47,68 +89,26 @@ class AdamW(keras.optimizers.AdamW):
             v=self._velocities[index].value.handle,
             beta1_power=self.beta_1**step,
             beta2_power=self.beta_2**step,
-            lr=tf.cast(learning_rate, variable.dtype),
+            lr=rate,
             beta1=self.beta_1,
             beta2=self.beta_2,
             epsilon=self.epsilon,
-            grad=tf.cast(gradient, variable.dtype),
+            grad=gradient,
         )
 
 
-class _DetectorOptimizer:
-    """What both optimizers below have beside Keras': learning-rate factors, and gradients that sum.
-
-    Keras updates by the mean of the accumulated gradients. Here it is their sum, which is clipped as a whole: the loss
-    is a sum over images, so that n batches of B images make the update of one of n B. What stays a batch's own are the
-    statistics of batch norm and the sum of target scores that the loss is divided by. Batches after the last whole
-    group of a training change nothing.
-    """
-
-    def __init__(self, *args, learning_rate_factors=None, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.learning_rate_factors = dict(learning_rate_factors or {})
-        self._decay, self.weight_decay = self.weight_decay, None  # Keras' own would follow the rate without factors
-        self.exclude_from_weight_decay(var_names=NOT_DECAYED)
-
-    def build(self, variables):
-        self._factors = {self._var_key(v): self.learning_rate_factors.get(v.path, 1.0) for v in variables}
-        super().build(variables)
-
-    def apply(self, grads, trainable_variables=None):
-        steps = self.gradient_accumulation_steps or 1
-        super().apply([None if grad is None else steps * grad for grad in grads], trainable_variables)
-
-    def update_step(self, gradient, variable, learning_rate):
-        rate = learning_rate * self._factors[self._var_key(variable)]
-        if self._decay and self._use_weight_decay(variable):
-            self.assign_sub(variable, variable * (self._decay * rate))
-        super().update_step(gradient, variable, rate)
-
-    def get_config(self):
-        factors = dict(self.learning_rate_factors)
-        return {**super().get_config(), "weight_decay": self._decay, "learning_rate_factors": factors}
-
-
 @keras.saving.register_keras_serializable("kyolo")
-class DetectorAdamW(_DetectorOptimizer, AdamW):
-    """AdamW with learning-rate factors and accumulated gradients that sum; only kernels decay.
-
-    Args:
-        *args: those of `AdamW`.
-        learning_rate_factors: factor of the learning rate, and so of the decay, by path of the variable. Default 1.
-        **kwargs: those of `AdamW`.
-    """
-
-
-@keras.saving.register_keras_serializable("kyolo")
-class DetectorSGD(_DetectorOptimizer, keras.optimizers.SGD):
+class SGD(_DetectorOptimizer, keras.optimizers.SGD):
     """SGD with learning-rate factors and accumulated gradients that sum; only kernels decay.
 
     Args:
-        *args: those of `keras.optimizers.SGD`.
+        *args: see `keras.optimizers.SGD`.
         learning_rate_factors: factor of the learning rate, and so of the decay, by path of the variable. Default 1.
-        **kwargs: those of `keras.optimizers.SGD`.
+        **kwargs: see `keras.optimizers.SGD`.
     """
+
+    def _move(self, variable, gradient, rate):
+        keras.optimizers.SGD.update_step(self, gradient, variable, rate)
 
 
 def build_optimizer(
@@ -122,9 +122,6 @@ def build_optimizer(
             are accumulated.
         detector: whose layers `learning_rate_factors` names. Default None, where it names none.
 
-    Returns:
-        The plain optimizer, or where gradients accumulate or rates differ one that knows of it.
-
     Raises:
         ConfigError: a factor is for layers that there are not.
     """
@@ -136,23 +133,16 @@ def build_optimizer(
         final_fraction=schedule.final_fraction,
         kind=schedule.kind,
     )
-    arguments: dict = {
+    shared = {
         "name": "optimizer",  # a default name counts up within a process, and checkpoints go by names
         "weight_decay": settings.weight_decay,
         "global_clipnorm": settings.clip_norm,
         "gradient_accumulation_steps": settings.accumulate_steps if settings.accumulate_steps > 1 else None,
+        "learning_rate_factors": _factors_by_variable(detector, settings.learning_rate_factors),
     }
     if settings.kind == "sgd":
-        arguments |= {"momentum": settings.momentum, "nesterov": True}
-    else:
-        arguments |= {"beta_1": settings.momentum}
-    plain = settings.accumulate_steps == 1 and not settings.learning_rate_factors
-    if not plain:
-        arguments["learning_rate_factors"] = _factors_by_variable(detector, settings.learning_rate_factors)
-    kinds = {"adamw": (DetectorAdamW, AdamW), "sgd": (DetectorSGD, keras.optimizers.SGD)}
-    optimizer = kinds[settings.kind][plain](rate, **arguments)
-    optimizer.exclude_from_weight_decay(var_names=NOT_DECAYED)
-    return optimizer
+        return SGD(rate, momentum=settings.momentum, nesterov=True, **shared)
+    return AdamW(rate, beta_1=settings.momentum, **shared)
 
 
 def _factors_by_variable(detector: Detector | None, factors: dict[str, float]) -> dict[str, float]:

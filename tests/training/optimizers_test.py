@@ -10,7 +10,7 @@ from absl.testing import parameterized
 
 from kyolo.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from kyolo.training import optimizers
-from kyolo.training.optimizers import DetectorAdamW, DetectorSGD, build_optimizer, resolve_precision
+from kyolo.training.optimizers import build_optimizer, resolve_precision
 
 
 def settings(**optimizer):
@@ -88,12 +88,6 @@ class OptimizersTest(tf.test.TestCase, parameterized.TestCase):
             optimizer.apply([tf.constant([gradient])], [variable])
         self.assertAllClose(variable, [-1.0 - 2.0])  # 5 - 4 is within the norm, 5 + 4 is not
 
-    @parameterized.parameters(({}, 1), ({"accumulate_steps": 2}, 2))
-    def test_nothing_but_kerass_own_without_need(self, changes, steps):
-        for kind, own in (("adamw", optimizers.AdamW), ("sgd", keras.optimizers.SGD)):
-            optimizer = build_optimizer(settings(kind=kind, **changes), steps_per_epoch=4)
-            self.assertEqual(type(optimizer) is own, steps == 1)
-
     @parameterized.parameters(1, 2, 4)
     def test_schedule_ends_with_the_training(self, accumulate_steps):
         train = TrainConfig(
@@ -109,7 +103,9 @@ class OptimizersTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(rates, [1 - batch / 8 for batch in range(8)])
 
     def test_adamw_with_two_factors(self):
-        optimizer = DetectorAdamW(0.1, beta_1=0.9, beta_2=0.99, weight_decay=0.5, learning_rate_factors={"slow": 0.1})
+        optimizer = optimizers.AdamW(
+            0.1, beta_1=0.9, beta_2=0.99, weight_decay=0.5, learning_rate_factors={"slow": 0.1}
+        )
         variables = [keras.Variable([2.0], name=name) for name in ("slow", "other")]
         for gradient in (3.0, -1.0):
             optimizer.apply([tf.constant([gradient])] * 2, variables)
@@ -125,7 +121,7 @@ class OptimizersTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_sgd_with_two_factors(self):
         factors = {"fast": 10.0}
-        optimizer = DetectorSGD(0.01, 0.5, nesterov=True, weight_decay=0.2, learning_rate_factors=factors)
+        optimizer = optimizers.SGD(0.01, 0.5, nesterov=True, weight_decay=0.2, learning_rate_factors=factors)
         variables = [keras.Variable([2.0], name=name) for name in ("fast", "other")]
         for gradient in (3.0, -1.0):
             optimizer.apply([tf.constant([gradient])] * 2, variables)
