@@ -80,5 +80,5 @@ def name_images(batches: tf.data.Dataset, index: DatasetIndex) -> list[str]:
     """
     _, truth = next(iter(batches))
     paths = {record.image_id: record.path for record in index.records}
-    ids = dict.fromkeys(truth["image_id"].numpy().ravel().tolist())
+    ids = dict.fromkeys(truth["source_ids"].numpy().ravel().tolist())
     return [os.path.basename(paths[number]) for number in ids]
