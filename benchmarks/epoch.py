@@ -25,7 +25,7 @@ def main():
 
     import keras
 
-    from kyolo.config import image_hw, load_config
+    from kyolo.config import image_hw, load_config, training_hw
     from kyolo.data import Augmentation, make_dataset
     from kyolo.models import build_detector, build_loss
     from kyolo.training import describe_environment
@@ -49,7 +49,7 @@ def main():
     detector = build_detector(model)
     detector.compile(
         build_optimizer(config.train, data.steps_per_epoch),
-        build_loss(model.loss, data.image_size),
+        build_loss(model.loss, training_hw(config)),
         ema_decay=config.train.ema.decay or None,
         jit_compile=config.train.jit_compile,
     )
