@@ -101,7 +101,7 @@ class PlantedTest(TestCase):
     def images_of_step(self, number):
         """The names of the images in a batch, from the stream itself."""
         stream = kyolo.data.make_dataset(self.folder / "data", image_size=64, batch_size=4, epochs=2, start_step=number)
-        ids = next(iter(stream))[1]["image_id"].numpy().ravel()
+        ids = next(iter(stream))[1]["source_ids"].numpy().ravel()
         truth = json.loads((self.folder / "data/annotations/instances_train.json").read_text())
         names = {image["id"]: pathlib.Path(image["file_name"]).name for image in truth["images"]}
         return [names[number] for number in ids]
