@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from kyolo.replicas import count_replicas, gather_from_replicas
+
 
 @keras.saving.register_keras_serializable("kyolo")
 class BatchNorm(keras.layers.BatchNormalization):
@@ -11,6 +13,9 @@ class BatchNorm(keras.layers.BatchNormalization):
     Keras computes moments and the affine map in many passes over the map, which takes a CPU longer. Arguments, weights
     and outputs are those of `keras.layers.BatchNormalization`. The moving variance gets the unbiased variance of the
     batch, as in PyTorch, where Keras takes the biased one. Maps of half precision are normalised in float32.
+
+    Several replicas take the statistics of all their batches together, whatever `synchronized` says: their outputs,
+    gradients and moving statistics are those of one replica with the whole batch.
 
     Input shape:
         `(B, H, W, C)`.
@@ -23,20 +28,35 @@ class BatchNorm(keras.layers.BatchNormalization):
     """
 
     def call(self, inputs, training=None, mask=None):
-        if self.synchronized:  # the statistics of all replicas are Keras' to collect
-            return super().call(inputs, training=training, mask=mask)
         training = bool(training and self.trainable)
-        mean, variance = ([], []) if training else (self.moving_mean.value, self.moving_variance.value)
-        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=tf.cast(inputs, tf.float32),
-            scale=self.gamma.value,
-            offset=self.beta.value,
-            mean=mean,
-            variance=variance,
-            epsilon=self.epsilon,
-            is_training=training,
-        )
+        x = tf.cast(inputs, tf.float32)
+        if training and count_replicas() > 1:
+            outputs, mean, variance = self._normalize_together(x)
+        else:
+            mean, variance = ([], []) if training else (self.moving_mean.value, self.moving_variance.value)
+            outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+                x=x,
+                scale=self.gamma.value,
+                offset=self.beta.value,
+                mean=mean,
+                variance=variance,
+                epsilon=self.epsilon,
+                is_training=training,
+            )
         if training:
             for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
                 moving.assign(moving * self.momentum + value * (1 - self.momentum))
         return tf.cast(outputs, self.compute_dtype)
+
+    def _normalize_together(self, x):
+        """Outputs, mean and unbiased variance by the moments of all replicas, which they tell each other at once."""
+        means, variances = tf.nn.moments(x, (0, 1, 2))
+        count = tf.cast(tf.reduce_prod(tf.shape(x)[:3]), tf.float32)
+        moments = gather_from_replicas(tf.concat([means, variances, [count]], 0))
+        means, variances, counts = tf.split(moments, [x.shape[-1], x.shape[-1], 1], 1)  # a row for each replica
+        count = tf.reduce_sum(counts)
+        mean = tf.reduce_sum(means * counts, 0) / count
+        # Variance within the replicas, and between them. The mean square less the square of the mean loses digits.
+        variance = tf.reduce_sum((variances + tf.square(means - mean)) * counts, 0) / count
+        outputs = (x - mean) * (self.gamma.value * tf.math.rsqrt(variance + self.epsilon)) + self.beta.value
+        return outputs, mean, variance * count / tf.maximum(count - 1, 1)

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from kyolo.layers.batch_norm import BatchNorm
 from kyolo.layers.conv_bn_act import conv_initializer
 
 BATCH_NORM_MOMENTUM = 0.9  # of GAM's PyTorch code: 0.1 and 1e-5 there, and not the detector's
@@ -97,7 +98,7 @@ class GAM(keras.layers.Layer):
         )
 
     def _norm(self, name, gamma="ones"):
-        return keras.layers.BatchNormalization(
+        return BatchNorm(
             momentum=BATCH_NORM_MOMENTUM,
             epsilon=BATCH_NORM_EPSILON,
             gamma_initializer=gamma,

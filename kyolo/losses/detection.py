@@ -9,6 +9,7 @@ from kyolo.boxes.distances import boxes_to_distances, distances_to_boxes, expect
 from kyolo.losses.dfl import DistributionFocalLoss
 from kyolo.losses.iou_losses import BoxLoss
 from kyolo.losses.settings import check_number
+from kyolo.replicas import sum_over_replicas
 
 
 @keras.saving.register_keras_serializable("kyolo")
@@ -18,6 +19,9 @@ class DetectionLoss:
     Each part is a sum over points, divided by the sum of all target scores (at least 1): classification over all
     points and classes, the other two over the assigned points, weighted by their target score. The loss is the
     weighted sum of the parts, times the batch size, so that gradients sum over images, as in YOLOv8.
+
+    Of several replicas each computes its share: target scores and batch size are summed over all of them, so that the
+    sum of their losses, and of their gradients, is that of one replica with the whole batch.
 
     Args:
         box: name of a box loss, such as "siou", or a `keras.losses.Loss` on `(..., 4)` xyxy boxes in pixels. Default
@@ -67,7 +71,7 @@ class DetectionLoss:
             training: whether the variables that the parts keep, such as WIoU's mean, move.
 
         Returns:
-            Dict of scalars `box`, `classification`, `dfl`.
+            Dict of scalars `box`, `classification`, `dfl`; of several replicas they are shares, to be summed.
         """
         box_logits = ops.cast(y_pred["box_logits"], "float32")
         class_logits = ops.cast(y_pred["class_logits"], "float32")
@@ -90,12 +94,13 @@ class DetectionLoss:
         }
         if training and isinstance(self.box, BoxLoss):
             self.box.update(target.target_boxes, pred_boxes, target.fg_mask)
-        normalizer = ops.maximum(ops.sum(weight), 1)
+        normalizer = ops.maximum(sum_over_replicas(ops.sum(weight)), 1)
         return {name: value / normalizer for name, value in sums.items()}
 
     def total(self, parts, batch_size):
-        """Weighs the parts and scales their sum by the batch size."""
-        return sum(self.weights[name] * value for name, value in parts.items()) * ops.cast(batch_size, "float32")
+        """Weighs the parts and scales their sum by the batch size of all replicas together."""
+        batch_size = sum_over_replicas(ops.cast(batch_size, "float32"))
+        return sum(self.weights[name] * value for name, value in parts.items()) * batch_size
 
     def __call__(self, y_true, y_pred, anchor_points, strides):
         batch_size = ops.shape(y_pred["class_logits"])[0]

@@ -11,6 +11,7 @@ from kyolo.boxes.distances import distances_to_boxes, expected_distances
 from kyolo.losses.detection import DetectionLoss
 from kyolo.models.ema import ExponentialMovingAverage
 from kyolo.models.layer_paths import PARTS, select_layers
+from kyolo.replicas import count_replicas, on_several_machines, sum_gradients_first, sum_over_replicas
 
 
 @keras.saving.register_keras_serializable("kyolo")
@@ -112,6 +113,8 @@ class Detector(keras.Model):
             raise ValueError(f"loss: expected a DetectionLoss, such as DetectionLoss(box='siou'), received {loss!r}")
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
         self.optimizer.build(self.trainable_variables)  # else the first step would be traced twice
+        if self.distribute_strategy.num_replicas_in_sync > 1:
+            sum_gradients_first(self.optimizer)
         for name in self._loss_weights:  # of the loss before, if any
             delattr(self, name)
         self._loss_weights = []
@@ -156,15 +159,27 @@ class Detector(keras.Model):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         points, strides = make_anchor_points(ops.shape(x)[1:3], self.strides)
         parts = self.detection_loss.parts(y, y_pred, points, strides, training=training)
-        for name, value in parts.items():
+        loss = self.detection_loss.total(parts, ops.shape(x)[0])
+        whole = sum_over_replicas(parts)
+        for name, value in whole.items():
             self.part_means[name].update_state(value)
-        return self.detection_loss.total(parts, ops.shape(x)[0])
+        if count_replicas() == 1:
+            return loss
+        # Keras logs this value times the number of replicas: all log the loss of the whole batch. The gradient is that
+        # of the share.
+        mean = self.detection_loss.total(whole, ops.shape(x)[0]) / count_replicas()
+        return loss + ops.stop_gradient(mean - loss)
 
     def train_step(self, data):
         logs = super().train_step(data)
         if self.ema is not None:
             self.ema.update(self.optimizer.iterations)
+        if on_several_machines():  # Keras takes the mean over the machines along the first axis
+            logs = {name: ops.reshape(value, (1,)) for name, value in logs.items()}
         return logs
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        """Does nothing: all is built. Keras would ask for a batch, and fails where that comes from several machines."""
 
     def fit(self, x=None, *, steps_per_epoch=None, shuffle=False, **kwargs):
         """Trains as `keras.Model.fit` does; an endless dataset of kyolo's brings its own `steps_per_epoch`."""

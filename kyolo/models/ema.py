@@ -5,6 +5,8 @@ import contextlib
 import keras
 from keras import ops
 
+from kyolo.replicas import local_copies
+
 
 class ExponentialMovingAverage:
     """Averages all variables of a model over the optimizer's steps.
@@ -52,12 +54,12 @@ class ExponentialMovingAverage:
     @contextlib.contextmanager
     def swapped_in(self):
         """Puts the averages, once there are any, in the place of the model's weights for the time of a `with` block."""
-        if int(self.step) == 0:
+        if int(local_copies(self.step)[0]) == 0:
             yield
             return
-        kept = [ops.copy(source.value) for source in self.sources]
+        kept = [ops.copy(local_copies(source)[0]) for source in self.sources]
         for average, source in zip(self.averages, self.sources, strict=True):
-            source.assign(average)
+            source.assign(local_copies(average)[0])
         try:
             yield
         finally:
