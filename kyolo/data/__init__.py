@@ -10,6 +10,7 @@ from kyolo.data.load import load_index as load_index
 from kyolo.data.pipeline import make_dataset as make_dataset
 from kyolo.data.report import DataReport as DataReport
 from kyolo.data.shapes import write_shapes as write_shapes
+from kyolo.data.share import Share as Share
 from kyolo.data.transforms import Augmentation as Augmentation
 from kyolo.data.transforms import letterbox as letterbox
 
@@ -20,6 +21,7 @@ __all__ = [
     "ImageRecord",
     "ImageStore",
     "ReadOptions",
+    "Share",
     "convert",
     "letterbox",
     "load_index",

@@ -12,6 +12,7 @@ from kyolo.data.index import DatasetIndex
 from kyolo.data.load import load_index
 from kyolo.data.mosaic import mosaic
 from kyolo.data.sampling import BatchSizes, ImageOrder, repeat_factors
+from kyolo.data.share import Share
 from kyolo.data.transforms import Augmentation, augment_image, letterbox_parameters, pad_image
 
 FIRST_BUCKET = 16  # Padded number of boxes: 16, 32, 64, ...
@@ -31,6 +32,7 @@ def make_dataset(  # noqa: PLR0913 (the one place where data set, network size a
     start_step: int = 0,
     repeat_threshold: float | None = None,
     stride: int = 32,
+    share: Share = Share(),  # noqa: B008 (frozen)
 ) -> tf.data.Dataset:
     """Batches for training or evaluation.
 
@@ -55,6 +57,8 @@ def make_dataset(  # noqa: PLR0913 (the one place where data set, network size a
         start_step: number of batches to leave out at the beginning of the train stream.
         repeat_threshold: fraction of the images below which a class is rare; None: each image once a pass. Train only.
         stride: the network's largest, for `augment.multi_scale`. Default 32, that of P5.
+        share: the part of each batch of the train stream that this worker reads, for `tf.distribute`; its pieces come
+            one after the other. Default: all of it.
 
     Returns:
         A dataset with the attributes `index`, `images_per_epoch` (N) and `steps_per_epoch`, of (images, truth): images
@@ -90,7 +94,7 @@ def make_dataset(  # noqa: PLR0913 (the one place where data set, network size a
         mosaic_end = max(epochs - (augment.close_mosaic if augment else 0), 0) * steps_per_epoch * batch_size
         sizes = BatchSizes(image_size, augment.multi_scale, stride, seed) if augment and augment.multi_scale else None
         recipe = _Recipe(augment, seed, mosaic_end, sizes, batch_size)
-        dataset = tf.data.Dataset.range(start_step * batch_size, np.iinfo(np.int64).max)
+        dataset = share.positions(batch_size, start_step)
 
         def make_sample(position):
             return recipe.sample(samples, order.number(position), position)
@@ -99,13 +103,14 @@ def make_dataset(  # noqa: PLR0913 (the one place where data set, network size a
         make_sample = samples.plain
     make_sample = tf.autograph.experimental.do_not_convert(make_sample)  # It has no branches: half the tracing time.
     dataset = dataset.map(make_sample, num_parallel_calls=os.cpu_count(), deterministic=True)
-    dataset = dataset.padded_batch(batch_size, drop_remainder=split == "train").map(_pad_to_bucket)
+    piece_size = share.piece_size(batch_size)
+    dataset = dataset.padded_batch(piece_size, drop_remainder=split == "train").map(_pad_to_bucket)
     if split == "train":
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
     options = tf.data.Options()
     # Nothing is left to tune, and the thread that would do it sleeps for up to a minute: an iterator's end waits.
     options.autotune.enabled = False
-    dataset = dataset.prefetch(2).with_options(options)
+    dataset = dataset.prefetch(2 * share.count).with_options(options)
     dataset.index, dataset.images_per_epoch, dataset.steps_per_epoch = index, order.length, steps_per_epoch
     return dataset
 

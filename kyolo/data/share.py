@@ -1,0 +1,44 @@
+"""The part of every batch that one of several workers reads."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """Neighbouring pieces of a batch, which is cut into as many equal ones as there are replicas.
+
+    Attributes:
+        replicas: pieces of a batch.
+        first: number of the first piece that is read.
+        count: pieces that are read of each batch.
+
+    Example:
+        >>> list(Share(replicas=2, first=1).positions(batch_size=4, start_step=0).take(5).as_numpy_iterator())
+        [2, 3, 6, 7, 10]
+    """
+
+    replicas: int = 1
+    first: int = 0
+    count: int = 1
+
+    def piece_size(self, batch_size: int) -> int:
+        """Images of a piece.
+
+        Raises:
+            ValueError: the batch cannot be cut into equal pieces.
+        """
+        if batch_size % self.replicas:
+            raise ValueError(f"batch_size: expected a multiple of the {self.replicas} replicas, received {batch_size}")
+        return batch_size // self.replicas
+
+    def positions(self, batch_size: int, start_step: int) -> tf.data.Dataset:
+        """The positions of an endless stream that are read, from a step on; a batch has those next to each other."""
+        piece = self.piece_size(batch_size)
+        own = self.count * piece
+        dataset = tf.data.Dataset.range(start_step * own, np.iinfo(np.int64).max)
+        if self.count == self.replicas:
+            return dataset
+        return dataset.map(lambda n: n // own * batch_size + self.first * piece + n % own)
