@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             traceback.print_exc()
         print(f"kyolo: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return CHECK_FAILED if isinstance(error, CheckFailed | NonFiniteError) else BAD_INPUT
+        return CHECK_FAILED if isinstance(error, CheckFailed | NonFiniteError | ConnectionError) else BAD_INPUT
     except KeyboardInterrupt as interrupt:
         if debug:
             traceback.print_exc()

@@ -35,13 +35,10 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
         raise InputError("--output is missing: expected the folder to write the run into, received nothing")
     if arguments.resume:
         _check_alone(arguments)
-    else:
-        config = _read_config(arguments)
+    config = None if arguments.resume else _read_config(arguments)
     import_tensorflow()
     from kyolo import training
 
-    if arguments.resume:
-        config = training.open_run(arguments.output).config
     try:
         yield training.train(config, Path(arguments.output), resume=arguments.resume)
     except KeyboardInterrupt:

@@ -290,6 +290,9 @@ class TrainConfig(Block):
     deterministic: bool = setting(
         False, doc="Repeat to the last bit on a GPU too, which costs time there; on a CPU every training does."
     )
+    distribute: str | None = setting(
+        None, choices=("mirrored",), doc="mirrored: over all GPUs of this machine. Several machines: see TF_CONFIG."
+    )
     jit_compile: bool = setting(False, doc="Compile the step with XLA: a slow start, seldom faster on a CPU.")
 
     def check(self) -> None:

@@ -8,13 +8,14 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import tensorflow as tf
 from tqdm import tqdm
 
 from kyolo.config import Config, ConfigError, DataConfig, ModelConfig, image_hw, training_hw
-from kyolo.data import Augmentation, DatasetIndex, ImageStore, ReadOptions, load_index, make_dataset
+from kyolo.data import Augmentation, DataReport, DatasetIndex, ImageStore, ReadOptions, Share, load_index, make_dataset
 from kyolo.errors import InputError
 from kyolo.evaluation.detect import NMSSettings, Predictor
 from kyolo.files import write_text
@@ -23,6 +24,7 @@ from kyolo.models.build import build_detector, build_loss
 from kyolo.models.detector import Detector
 from kyolo.training.batch_size import resolve_batch_size
 from kyolo.training.checkpoint import load_checkpoint
+from kyolo.training.distribution import Distribution, read_cluster, start_distribution
 from kyolo.training.guard import FiniteGuard, name_images
 from kyolo.training.optimizers import build_optimizer, freeze_layers, resolve_precision
 from kyolo.training.recorder import RunRecorder
@@ -39,11 +41,14 @@ from kyolo.training.run_folder import (
 from kyolo.weights.transfer import transfer_weights
 
 
-def train(config: Config, output: str | os.PathLike, *, resume: bool = False) -> dict:
+def train(config: Config | None, output: str | os.PathLike, *, resume: bool = False) -> dict:
     """Trains a detector and writes the run's folder.
 
+    Where TF_CONFIG names several machines, this is called on each of them. The first, the chief, alone writes and
+    scores, and its configuration is that of all.
+
     Args:
-        config: what to train, on what and how; `data.path` must be set.
+        config: what to train, on what and how; `data.path` must be set. Not used with `resume`.
         output: the run's folder: a new one, or with `resume` the one to go on with.
         resume: go on after the last checkpoint of `output`, bit by bit as if the run had not been stopped. The
             configuration is then the run's.
@@ -52,37 +57,58 @@ def train(config: Config, output: str | os.PathLike, *, resume: bool = False) ->
         The scores of the best epoch, as in `metrics.json`.
 
     Raises:
-        InputError: for bad data, or a folder that cannot be used. Nothing is written then.
-        ConfigError: for settings that do not fit the data.
+        InputError: for bad data, a TF_CONFIG or a folder that cannot be used. Nothing is written then.
+        ConfigError: for settings that do not fit the data, or the machine.
+        ConnectionError: when another machine of the run is lost.
         NonFiniteError: when a loss or a weight is no finite number any more; the last checkpoint is from before.
     """
     path = Path(output)
-    if resume:
+    cluster = read_cluster(os.environ)
+    if cluster is not None and cluster.worker > 0:
+        config = None if resume else config
+    elif resume:
         config = open_run(path).config
     else:
         check_new(path)
+    with start_distribution(config and config.train, cluster) as distribution:
+        return _prepare(distribution.share_config(config), path, resume, distribution)
+
+
+def _prepare(config: Config, path: Path, resume: bool, distribution: Distribution) -> dict:
+    """Does what can fail for the user's mistakes before the first file is written, then trains."""
+    distribution.check(config.train)
     if config.train.deterministic:
         tf.config.experimental.enable_op_determinism()  # for the rest of the process: there is no way back
     height, width = image_hw(config.data.image_size)
     store = ImageStore((height, width), fit=config.data.fit, cache=config.data.cache)
     train_index, val_index = load_indices(config, store)
     reports = {"train": train_index.problems, validation_split(config): val_index.problems}
-    for split, report in reports.items():
-        tqdm.write(f"{split}\n{report.table()}\n", file=sys.stderr)
-    config = resolve(config, train_index)
+    if distribution.is_chief:
+        for split, report in reports.items():
+            tqdm.write(f"{split}\n{report.table()}\n", file=sys.stderr)
+    config = distribution.share_config(resolve(config, train_index))
+    distribution.check_same_data(train_index)
     with dtype_policy(config.train.precision):
-        # What can fail for the user's mistakes comes before the first file is written.
-        restorable = resume and open_run(path).weights_path("last").exists()
-        detector = _start(from_scratch(config.model) if restorable else config.model, config.train.seed)
+        restorable = distribution.from_chief(resume and Run(path, config).weights_path("last").exists())
+        with distribution.scope():
+            detector = _start(from_scratch(config.model) if restorable else config.model, config.train.seed)
         freeze_layers(detector, config.train.freeze)
         build_optimizer(config.train, 1, detector)
         loss = build_loss(config.model.loss, training_hw(config))
-        run = open_run(path) if resume else create_run(path, config)
-        with locked(run.path):
-            complete_run(run.path)
-            documents = {split: report.to_dict() for split, report in reports.items()}
-            write_text(run.path / "data_report.json", json.dumps(documents, indent=2) + "\n")
-            return _train(run, detector, loss, (train_index, val_index), store)
+        with _open_folder(path, config, reports, resume) if distribution.is_chief else contextlib.nullcontext():
+            return _train(Run(path, config), detector, loss, (train_index, val_index), store, distribution)
+
+
+@contextlib.contextmanager
+def _open_folder(path: Path, config: Config, reports: dict[str, DataReport], resume: bool) -> Iterator[None]:
+    """Makes the folder of a new run, and keeps other processes from it for the time of a `with` block."""
+    if not resume:
+        create_run(path, config)
+    with locked(path):
+        complete_run(path)
+        documents = {split: report.to_dict() for split, report in reports.items()}
+        write_text(path / "data_report.json", json.dumps(documents, indent=2) + "\n")
+        yield
 
 
 def load_indices(config: Config, store: ImageStore) -> tuple[DatasetIndex, DatasetIndex]:
@@ -158,13 +184,18 @@ def _start(model: ModelConfig, seed: int) -> Detector:
 
 
 def _train(
-    run: Run, detector: Detector, loss: DetectionLoss, indices: tuple[DatasetIndex, DatasetIndex], store: ImageStore
+    run: Run,
+    detector: Detector,
+    loss: DetectionLoss,
+    indices: tuple[DatasetIndex, DatasetIndex],
+    store: ImageStore,
+    distribution: Distribution,
 ) -> dict:
     config = run.config
     train_index, val_index = indices
     shared = {"image_size": store.image_size, "fit": store.fit, "cache": store}
 
-    def batches(start_step):
+    def batches(start_step, share=Share()):  # noqa: B008 (frozen)
         return make_dataset(
             train_index,
             "train",
@@ -173,6 +204,7 @@ def _train(
             seed=config.train.seed,
             epochs=config.train.epochs,
             start_step=start_step,
+            share=share,
             repeat_threshold=config.data.repeat_threshold,
             stride=detector.strides[-1],
             **shared,
@@ -181,27 +213,28 @@ def _train(
     val = make_dataset(val_index, validation_split(config), batch_size=config.evaluation.batch_size, **shared)
     first = batches(0)
     steps_per_epoch = first.steps_per_epoch
-    if config.data.repeat_threshold is not None:
+    if config.data.repeat_threshold is not None and distribution.is_chief:
         shown = f"{first.images_per_epoch} images: of the {len(train_index.records)}, those with rare classes again"
         tqdm.write(f"an epoch shows {shown} (data.repeat_threshold)\n", file=sys.stderr)
-    detector.compile(
-        optimizer=build_optimizer(config.train, steps_per_epoch, detector),
-        loss=loss,
-        ema_decay=config.train.ema.decay or None,
-        jit_compile=config.train.jit_compile,
-    )
+    with distribution.scope():
+        detector.compile(
+            optimizer=build_optimizer(config.train, steps_per_epoch, detector),
+            loss=loss,
+            ema_decay=config.train.ema.decay or None,
+            jit_compile=config.train.jit_compile,
+        )
     evaluation = config.evaluation
     nms = NMSSettings(evaluation.confidence, evaluation.iou, evaluation.max_detections, evaluation.multi_label)
     data = {"train": train_index.fingerprint(), validation_split(config): val_index.fingerprint()}
     guard = FiniteGuard(run, steps_per_epoch, lambda step: name_images(batches(step), train_index))
-    recorder = RunRecorder(run, Predictor(detector, nms), val, steps_per_epoch, data, guard)
+    recorder = RunRecorder(run, Predictor(detector, nms), val, steps_per_epoch, data, guard, distribution)
     recorder.restore()
     while not recorder.finished:
         # More than one round only after a checkpoint within an epoch: `fit` can begin with an epoch, not within one.
         epoch, done = divmod(recorder.state["step"], steps_per_epoch)
         with input_errors(), contextlib.closing(recorder.progress):
             detector.fit(
-                batches(recorder.state["step"]),
+                distribution.distribute(partial(batches, recorder.state["step"])),
                 initial_epoch=epoch,
                 epochs=epoch + 1 if done else config.train.epochs,
                 steps_per_epoch=steps_per_epoch - done,

@@ -10,6 +10,7 @@ from keras import Variable, ops
 
 from kyolo.data import DatasetIndex
 from kyolo.errors import NonFiniteError
+from kyolo.replicas import local_copies
 from kyolo.training.run_folder import Run
 
 ADVICE = (
@@ -53,7 +54,9 @@ class FiniteGuard:
             variables: names and variables.
         """
         floats = [(name, variable) for name, variable in variables if "float" in variable.dtype]
-        finite = ops.convert_to_numpy(ops.stack([ops.all(ops.isfinite(variable.value)) for _, variable in floats]))
+        finite = ops.convert_to_numpy(
+            ops.stack([ops.all(ops.isfinite(local_copies(variable)[0])) for _, variable in floats])
+        )
         if not finite.all():
             first = floats[int(np.argmin(finite))][0]
             self._stop(

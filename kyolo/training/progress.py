@@ -16,12 +16,14 @@ class Progress:
         epochs: of the whole run.
         steps_per_epoch: batches in an epoch.
         batch_size: images in a batch.
+        hidden: whether nothing moves on a terminal either.
     """
 
-    def __init__(self, epochs: int, steps_per_epoch: int, batch_size: int):
+    def __init__(self, epochs: int, steps_per_epoch: int, batch_size: int, *, hidden: bool = False):
         self.epochs = epochs
         self.steps_per_epoch = steps_per_epoch
         self.batch_size = batch_size
+        self.hidden = hidden
         self._line: tqdm | None = None
         self._start: tuple[float, int] | None = None  # time and step at the end of the first step, which compiles
 
@@ -32,7 +34,8 @@ class Progress:
             step: steps of the run that are done.
         """
         total, done = self.steps_per_epoch, step % self.steps_per_epoch
-        self._line = tqdm(total=total, initial=done, bar_format="{desc} {bar}", leave=False, disable=None)
+        disable = self.hidden or None  # None: where there is no terminal
+        self._line = tqdm(total=total, initial=done, bar_format="{desc} {bar}", leave=False, disable=disable)
         self._shown = time.perf_counter(), step
 
     def advance(self, step: int, losses: Mapping[str, float], learning_rate: Callable[[], float]) -> None:

@@ -14,7 +14,9 @@ from kyolo.errors import InputError
 from kyolo.evaluation.coco import score
 from kyolo.evaluation.detect import Predictor
 from kyolo.files import write_text
+from kyolo.replicas import local_copies
 from kyolo.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from kyolo.training.distribution import Distribution
 from kyolo.training.guard import FiniteGuard
 from kyolo.training.progress import Progress
 from kyolo.training.run_folder import Run
@@ -37,6 +39,7 @@ class RunRecorder(keras.callbacks.Callback):
         steps_per_epoch: batches in an epoch.
         data: the fingerprint of each split: a run goes on with the data that it began with.
         guard: stops the run at a number that is not finite.
+        distribution: the replicas; only the chief of several workers scores, writes and decides.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class RunRecorder(keras.callbacks.Callback):
         steps_per_epoch: int,
         data: dict[str, str],
         guard: FiniteGuard,
+        distribution: Distribution = Distribution(),  # noqa: B008 (frozen)
     ):
         super().__init__()
         self.run = run
@@ -56,12 +60,14 @@ class RunRecorder(keras.callbacks.Callback):
         self.val = val
         self.steps_per_epoch = steps_per_epoch
         self.guard = guard
-        self.progress = Progress(self.settings.epochs, steps_per_epoch, self.settings.batch_size)
-        self.state: dict = {"step": 0, "history": [], "best": None, "stopped": False, "data": data}
-        self._running_means: dict | None = None
-        self._board = (
-            tf.summary.create_file_writer(str(run.path / "tensorboard")) if self.settings.tensorboard else None
+        self.progress = Progress(
+            self.settings.epochs, steps_per_epoch, self.settings.batch_size, hidden=not distribution.is_chief
         )
+        self.state: dict = {"step": 0, "history": [], "best": None, "stopped": False, "data": data}
+        self.distribution = distribution
+        self._running_means: dict | None = None
+        with_board = self.settings.tensorboard and distribution.is_chief
+        self._board = tf.summary.create_file_writer(str(run.path / "tensorboard")) if with_board else None
 
     @property
     def finished(self) -> bool:
@@ -74,10 +80,10 @@ class RunRecorder(keras.callbacks.Callback):
         Raises:
             InputError: the checkpoint is damaged, of other data or of another configuration.
         """
-        path = self.run.weights_path("last")
-        if not path.exists():
-            return
-        checkpoint = load_checkpoint(path)
+        with self.distribution.file_of_chief(self.run.weights_path("last")) as path:
+            if not path.exists():
+                return
+            checkpoint = load_checkpoint(path)
         self._check_data(checkpoint.state["data"])
         for name, variables in self._groups().items():
             values = checkpoint.group(name)
@@ -105,7 +111,8 @@ class RunRecorder(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):  # noqa: ARG002 (Keras' signature)
         if self._running_means is not None:  # resumed within the epoch
             for key, variable in _metric_variables(self.detector):
-                variable.assign(self._running_means[key])
+                for copy in local_copies(variable):
+                    copy.assign(self._running_means[key])
             self._running_means = None
         self._started = time.perf_counter()
         self.progress.begin_epoch(self.state["step"])
@@ -122,6 +129,13 @@ class RunRecorder(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.progress.close()
         self._check_variables()
+        if self.distribution.is_chief:
+            self._record(epoch, logs)
+        self.state = self.distribution.from_chief(self.state)
+        self.detector.stop_training = self.state["stopped"]
+
+    def _record(self, epoch: int, logs: dict | None) -> None:
+        """Scores if it is time, keeps the state and reports."""
         row = {"epoch": epoch + 1, "learning_rate": float(self.detector.optimizer.learning_rate), **(logs or {})}
         last = epoch + 1 == self.settings.epochs or self._is_out_of_time()
         self.state["stopped"] = last and epoch + 1 < self.settings.epochs
@@ -135,14 +149,14 @@ class RunRecorder(keras.callbacks.Callback):
         _write_history(self.run.path / "history.csv", self.state["history"])
         self._write_board(row)
         self.progress.end_epoch(row)
-        self.detector.stop_training = self.state["stopped"]
 
     def finish(self) -> dict:
         """Writes and returns `metrics.json`: the scores of the best epoch. A kill may have come before the history."""
-        _write_history(self.run.path / "history.csv", self.state["history"])
         best = self.state["best"]
         metrics = {**best["metrics"], "epoch": best["epoch"]}
-        write_text(self.run.path / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+        if self.distribution.is_chief:
+            _write_history(self.run.path / "history.csv", self.state["history"])
+            write_text(self.run.path / "metrics.json", json.dumps(metrics, indent=2) + "\n")
         return metrics
 
     def _is_out_of_time(self) -> bool:
@@ -179,6 +193,8 @@ class RunRecorder(keras.callbacks.Callback):
         self.guard.check_variables(self.state["step"], (pair for group in self._groups().values() for pair in group))
 
     def _save_last(self) -> None:
+        if not self.distribution.is_chief:
+            return
         groups = {**self._groups(), "metrics": _metric_variables(self.detector)}
         save_checkpoint(self.run.weights_path("last"), Checkpoint(_arrays(groups), self.state))
 
@@ -204,7 +220,7 @@ def _metric_variables(detector) -> list:
 
 def _arrays(groups: dict[str, list]) -> dict:
     return {
-        f"{group}/{key}": keras.ops.convert_to_numpy(variable.value)
+        f"{group}/{key}": local_copies(variable)[0].numpy()
         for group, named in groups.items()
         for key, variable in named
     }

@@ -1,0 +1,222 @@
+"""Several replicas: what they are told, and that they train as one."""
+
+import contextlib
+import io
+import json
+import os
+import pathlib
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import types
+from unittest import mock
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import yaml
+from absl.testing import absltest, parameterized
+
+from kyolo.config import ConfigError, TrainConfig, apply_overrides, load_config
+from kyolo.data import Share, write_shapes
+from kyolo.errors import InputError
+from kyolo.training import load_checkpoint, train
+from kyolo.training.distribution import Cluster, Distribution, read_cluster
+from tests.test_case import ROOT, TestCase
+
+CONFIG = ROOT / "configs" / "quickstart.yaml"
+HOSTS = '"cluster": {"worker": ["a:1", "b:2"]}'
+# Ten steps of four images, so small that rounding does not grow; some gradients are clipped and some are not.
+SETTINGS = (
+    "model.levels=[P4, P5]", "data.image_size=64", "train.epochs=2", "train.batch_size=4", "train.precision=float32",
+    "train.schedule.warmup_epochs=0", "train.checkpoint_every=3", "train.evaluate_every=2", "train.tensorboard=false",
+    "train.optimizer.kind=sgd", "train.optimizer.learning_rate=0.0002", "train.optimizer.clip_norm=3",
+)  # fmt: skip
+
+
+class ClusterTest(parameterized.TestCase):
+    def test_without(self):
+        self.assertIsNone(read_cluster({}))
+
+    def test_worker(self):
+        cluster = read_cluster({"TF_CONFIG": f'{{{HOSTS}, "task": {{"type": "worker", "index": 1}}}}'})
+        self.assertEqual(cluster, Cluster(("a:1", "b:2"), 1))
+
+    @parameterized.parameters(
+        "",
+        "no json",
+        "[]",
+        "{}",
+        f"{{{HOSTS}}}",
+        f'{{{HOSTS}, "task": {{"type": "worker", "index": 2}}}}',
+        f'{{{HOSTS}, "task": {{"type": "worker", "index": "0"}}}}',
+        f'{{{HOSTS}, "task": {{"type": "ps", "index": 0}}}}',
+        '{"cluster": {"worker": []}, "task": {"type": "worker", "index": 0}}',
+        '{"cluster": {"worker": ["a:1", "a:1"]}, "task": {"type": "worker", "index": 0}}',
+        '{"cluster": {"worker": ["a", "b:1"]}, "task": {"type": "worker", "index": 0}}',
+        '{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}, "task": {"type": "worker", "index": 0}}',
+    )
+    def test_malformed(self, text):
+        with self.assertRaisesRegex(InputError, "TF_CONFIG: expected JSON such as"):
+            read_cluster({"TF_CONFIG": text})
+
+
+class DistributionTest(TestCase):
+    def distribution(self, replicas, cluster=None):
+        strategy = types.SimpleNamespace(
+            num_replicas_in_sync=replicas, distribute_datasets_from_function=lambda make: make(None)
+        )
+        return Distribution(strategy, cluster)
+
+    def test_share_of_a_worker(self):
+        # Two machines with two GPUs each: the second reads the third and the fourth quarter.
+        distribution = self.distribution(4, Cluster(("a:1", "b:2"), 1))
+        self.assertEqual(distribution.distribute(lambda share: share), Share(replicas=4, first=2, count=2))
+        self.assertFalse(distribution.is_chief)
+        self.assertEqual(self.distribution(2).distribute(lambda share: share), Share(replicas=2, first=0, count=2))
+        self.assertEqual(Distribution().distribute(lambda share: share), Share())
+
+    def test_refuses_settings(self):
+        with self.assertRaisesRegex(
+            ConfigError, "train.batch_size: expected a multiple of the 3 replicas, received 16"
+        ):
+            self.distribution(3).check(TrainConfig(batch_size=16))
+        with self.assertRaisesRegex(ConfigError, "train.jit_compile"):
+            self.distribution(2).check(TrainConfig(jit_compile=True))
+        self.distribution(2).check(TrainConfig(batch_size=16))
+
+    def test_bad_input_is_one_line(self):
+        write_shapes(self.folder / "set", train=2, val=1, image_size=64)
+        command = ["train", "--config", CONFIG, "--data", self.folder / "set", "--output", self.folder / "run"]
+        self.assert_bad_input([*command, "--set", "train.distribute=mirrored"], "train.distribute", "CPU:0")
+        with mock.patch.dict(os.environ, TF_CONFIG="no json"):
+            self.assert_bad_input(command, "TF_CONFIG", "no json")
+        with mock.patch.dict(os.environ, TF_CONFIG=f'{{{HOSTS}, "task": {{"type": "worker", "index": 0}}}}'):
+            self.assert_bad_input([*command, "--set", "train.distribute=mirrored"], "train.distribute", "TF_CONFIG")
+        self.assertFalse((self.folder / "run").exists())
+
+
+class KubernetesTest(absltest.TestCase):
+    def test_every_pod_finds_its_place(self):
+        service, job = yaml.safe_load_all((ROOT / "examples/kubernetes.yaml").read_text(encoding="utf-8"))
+        name, spec = job["metadata"]["name"], job["spec"]
+        self.assertEqual((service["kind"], service["spec"]["clusterIP"]), ("Service", "None"))
+        self.assertEqual(service["spec"]["selector"], {"job-name": name})
+        self.assertEqual(
+            (job["kind"], spec["completionMode"], spec["completions"]), ("Job", "Indexed", spec["parallelism"])
+        )
+        pod = spec["template"]["spec"]
+        self.assertEqual(pod["subdomain"], service["metadata"]["name"])
+        (container,) = pod["containers"]
+        variables = {variable["name"]: variable["value"] for variable in container["env"]}
+        self.assertEqual(variables["WORKERS"], str(spec["completions"]))
+        (line,) = re.findall(r"^export TF_CONFIG=.*(?:\n .*)*", container["args"][0], re.MULTILINE)
+        script = "".join(container["args"][0].partition("exec kyolo")[0].partition("\nif ")[0])
+        self.assertIn(line, script)
+        hosts = tuple(f"{name}-{number}.{service['metadata']['name']}:2222" for number in range(spec["completions"]))
+        for index in range(spec["completions"]):
+            done = subprocess.run(
+                ["sh", "-ec", f'{script}\nprintf %s "$TF_CONFIG"'],
+                env={**os.environ, **variables, "JOB_COMPLETION_INDEX": str(index)},
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            self.assertEqual(read_cluster({"TF_CONFIG": done.stdout}), Cluster(hosts, index))
+
+
+def free_ports(count):
+    """Ports that nobody listens on now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+@pytest.mark.slow
+class TrainTest(tf.test.TestCase):
+    """Ten steps on two replicas end as those of one with the whole batch, to 1e-4."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.folder = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
+        write_shapes(cls.folder / "set", train=20, val=2, image_size=64)
+        with contextlib.redirect_stderr(io.StringIO()):
+            config = apply_overrides(load_config(CONFIG), [*SETTINGS, f"data.path={cls.folder / 'set'}"])
+            cls.metrics = train(config, cls.folder / "one")
+        cls.expected = load_checkpoint(cls.folder / "one/weights/last.npz")
+
+    def start(self, name, *arguments, die_after=0, tf_config=None):
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1"}
+        if tf_config is not None:
+            environment["TF_CONFIG"] = json.dumps(tf_config)
+        script = [sys.executable, ROOT / "tests/training/worker.py", self.folder / f"{name}.npz", str(die_after)]
+        command = [*script, "train", "--output", self.folder / name, *arguments]
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(process.kill)
+        return process
+
+    def start_pair(self, names, *arguments, die_after=0):
+        hosts = [f"127.0.0.1:{port}" for port in free_ports(2)]
+        configs = [{"cluster": {"worker": hosts}, "task": {"type": "worker", "index": index}} for index in range(2)]
+        return [
+            self.start(name, *arguments, die_after=die_after * index, tf_config=config)
+            for index, (name, config) in enumerate(zip(names, configs, strict=True))
+        ]
+
+    def wait_for(self, process):
+        _, stderr = process.communicate()
+        self.assertEqual(process.returncode, 0, stderr)
+
+    def new_run(self):
+        settings = [argument for text in SETTINGS for argument in ("--set", text)]
+        return ["--config", CONFIG, "--data", self.folder / "set", *settings]
+
+    def check_run(self, name):
+        """The run's last checkpoint and its history are those of one replica."""
+        found = load_checkpoint(self.folder / name / "weights/last.npz")
+        self.assertEqual(set(found.arrays), set(self.expected.arrays))
+        for group in ("model", "ema", "optimizer"):
+            for key, value in self.expected.group(group).items():
+                self.assertAllClose(found.group(group)[key], value, rtol=0, atol=1e-4, msg=key)
+        self.assertLen(found.state["history"], 2)
+        for row, expected in zip(found.state["history"], self.expected.state["history"], strict=True):
+            for key in ("loss", "box", "classification", "dfl"):
+                self.assertAllClose(row[key], expected[key], rtol=1e-4, msg=key)
+
+    def check_copies(self, *names):
+        """All replicas hold the same weights, to the last bit."""
+        files = [np.load(self.folder / f"{name}.npz") for name in names]
+        for key in files[0].files:
+            copies = np.concatenate([file[key] for file in files])
+            self.assertLen(copies, 2)
+            self.assertAllEqual(copies[0], copies[1], msg=key)
+
+    def test_two_devices_of_one_machine(self):
+        self.wait_for(self.start("mirrored", *self.new_run(), "--set", "train.distribute=mirrored"))
+        self.check_run("mirrored")
+        self.check_copies("mirrored")
+
+    def test_two_machines_of_which_one_dies(self):
+        chief, worker = self.start_pair(("chief", "worker"), *self.new_run(), die_after=7)
+        worker.wait()
+        died = time.monotonic()
+        message = chief.communicate()[1].splitlines()[-1]
+        self.assertLess(time.monotonic() - died, 60)
+        self.assertEqual(chief.returncode, 1)
+        self.assertRegex(message, r"kyolo: error: Lost worker 1 \(127\.0\.0\.1:\d+\).*--resume$")
+        self.assertEqual(load_checkpoint(self.folder / "chief/weights/last.npz").state["step"], 6)
+        for process in self.start_pair(("chief", "worker"), "--resume"):
+            self.wait_for(process)
+        self.check_run("chief")
+        self.check_copies("chief", "worker")
+        self.assertFalse((self.folder / "worker").exists(), "only the chief writes")
+
+
+if __name__ == "__main__":
+    tf.test.main()
