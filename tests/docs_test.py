@@ -29,6 +29,7 @@ from tests.videos import write_video
 PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if "```" in path.read_text()]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ELSEWHERE = ("source ", "make ", "git ", "pip ", ".venv/bin/pip ", "export ")  # what installs and tests; not run again
+ELSEWHERE += ("kubectl ",)  # no cluster here; tests/training/distribution_test.py reads the file
 ELSEWHERE += ("python3.11 -m venv ", ".venv-tfa/bin/pip ")  # the environment of tensorflow-addons
 FILE = re.compile(r"# (\w+)\.py\n")  # a Python block that begins so is that file to the commands of its page
 SETTINGS = ("model.levels=[P4, P5]", "train.epochs=1", "train.schedule.warmup_epochs=0", "data.image_size=64")
