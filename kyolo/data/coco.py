@@ -1,6 +1,5 @@
 """Reader of COCO json."""
 
-import json
 import os
 import reprlib
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from pathlib import Path
 from kyolo.data.builder import IndexBuilder, is_id, is_side
 from kyolo.data.index import DatasetIndex
 from kyolo.data.layout import SPLITS, ReadOptions, check_class_names
-from kyolo.data.sources import check_inside
+from kyolo.data.sources import check_inside, read_json
 from kyolo.errors import InputError
 
 LAYOUT = (
@@ -82,23 +81,7 @@ def read_split(
 
 def _load_json(file: Path) -> dict:
     """Parses the json file, and checks that its three lists are there."""
-    try:
-        content = json.loads(file.read_bytes())
-    except OSError as error:
-        raise InputError(f"{file}: expected a json file, received {error.strerror.lower()}") from error
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        raise InputError(
-            f"{file}: expected json, received {error.msg.lower()} at {where}; write the file anew"
-        ) from error
-    except RecursionError:
-        raise InputError(
-            f"{file}: expected json of images, annotations and categories, received too deep a nest"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: expected json in UTF-8, received other bytes at position {error.start}") from error
-    except ValueError as error:  # Python refuses whole numbers of more than 4300 digits.
-        raise InputError(f"{file}: expected json, received a number that is too long ({error})") from error
+    content = read_json(file)
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise InputError(f"{file}: expected the lists images, annotations and categories, found no list {key!r}")

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import io
 import os
 import struct
 import tempfile
@@ -46,7 +47,21 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
         InputError: the file cannot be read, or is no whole image, or has more than 179 million pixels, as files do
             that are made to fill the memory.
     """
-    with _opened(path) as image:
+    return _decode(path, path)
+
+
+def decode_image(content: bytes, name: str) -> np.ndarray:
+    """Decodes the content of an image file, as `read_image` does.
+
+    Args:
+        content: of the file.
+        name: what an error calls it.
+    """
+    return _decode(io.BytesIO(content), name)
+
+
+def _decode(source: str | os.PathLike | io.BytesIO, name: str | os.PathLike) -> np.ndarray:
+    with _opened(source, name) as image:
         image.load()  # Now, so that what is wrong with the pixels is not taken for damaged EXIF.
         orientation = _orientation(image)
         upright = image.transpose(TURNS[orientation]) if orientation in TURNS else image
@@ -61,7 +76,7 @@ def read_image_size(path: str | os.PathLike) -> tuple[int, int]:
     Raises:
         InputError: the file cannot be read, or does not begin as an image.
     """
-    with _opened(path) as image:
+    with _opened(path, path) as image:
         turned = _orientation(image) in (5, 6, 7, 8)
         return (image.width, image.height) if turned else (image.height, image.width)
 
@@ -75,28 +90,28 @@ def _orientation(image: Image.Image) -> object:
 
 
 @contextlib.contextmanager
-def _opened(path: str | os.PathLike) -> Iterator[Image.Image]:
+def _opened(source: str | os.PathLike | io.BytesIO, name: str | os.PathLike) -> Iterator[Image.Image]:
     """An image file whose head is read; whatever Pillow meets in a damaged file becomes an InputError."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(source, formats=FORMATS) as image:
             yield image
     except Image.DecompressionBombError as error:
-        raise InputError(f"{path}: expected an image of at most 179 million pixels, received more; leave it out") from (
+        raise InputError(f"{name}: expected an image of at most 179 million pixels, received more; leave it out") from (
             error
         )
     except OSError as error:
         if error.errno is not None:
             reason = error.strerror.lower()
-            raise InputError(f"{path}: expected an image file, received {reason}; check the path") from error
-        raise _no_image(path, error) from error
+            raise InputError(f"{name}: expected an image file, received {reason}; check the path") from error
+        raise _no_image(name, error) from error
     except Exception as error:
         # Decoders raise what they meet in broken data: ValueError, SyntaxError, struct.error ...
-        raise _no_image(path, error) from error
+        raise _no_image(name, error) from error
 
 
-def _no_image(path: str | os.PathLike, error: Exception) -> InputError:
+def _no_image(name: str | os.PathLike, error: Exception) -> InputError:
     return InputError(
-        f"{path}: expected a whole {', '.join(FORMATS)} image, received a file that does not decode "
+        f"{name}: expected a whole {', '.join(FORMATS)} image, received a file that does not decode "
         f"({type(error).__name__}); replace or remove the file"
     )
 

@@ -1,8 +1,10 @@
 """The files that a data set consists of: finding them, reading them, and keeping inside the set."""
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from kyolo.errors import InputError
 
@@ -52,6 +54,29 @@ def read_lines(file: Path, limit: int = MAX_TEXT_BYTES) -> list[str]:
         return read_bytes(file, limit).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise InputError(f"{file}: expected text in UTF-8, received other bytes at position {error.start}") from error
+
+
+def read_json(file: Path) -> Any:
+    """Parses a json file.
+
+    Raises:
+        InputError: it cannot be read, or is no json.
+    """
+    try:
+        return json.loads(file.read_bytes())
+    except OSError as error:
+        raise InputError(f"{file}: expected a json file, received {str(error.strerror).lower()}") from error
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise InputError(
+            f"{file}: expected json, received {error.msg.lower()} at {where}; write the file anew"
+        ) from error
+    except RecursionError:
+        raise InputError(f"{file}: expected lists and mappings in json, received too deep a nest of them") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: expected json in UTF-8, received other bytes at position {error.start}") from error
+    except ValueError as error:  # Python refuses whole numbers of more than 4300 digits.
+        raise InputError(f"{file}: expected json, received a number that is too long ({error})") from error
 
 
 def check_inside(folder: Path, path: Path, *, source: Path, allow_outside: bool) -> Path:
