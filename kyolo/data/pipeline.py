@@ -11,9 +11,10 @@ from kyolo.data.images import ImageStore
 from kyolo.data.index import DatasetIndex
 from kyolo.data.load import load_index
 from kyolo.data.mosaic import mosaic
+from kyolo.data.samples import IndexedSamples, Samples
 from kyolo.data.sampling import BatchSizes, ImageOrder, repeat_factors
 from kyolo.data.share import Share
-from kyolo.data.transforms import Augmentation, augment_image, letterbox_parameters, pad_image
+from kyolo.data.transforms import Augmentation, augment_image
 
 FIRST_BUCKET = 16  # Padded number of boxes: 16, 32, 64, ...
 
@@ -88,7 +89,7 @@ def make_dataset(  # noqa: PLR0913 (the one place where data set, network size a
     repeats = split == "train" and repeat_threshold is not None
     factors = repeat_factors([record.labels for record in index.records], repeat_threshold) if repeats else None
     order = ImageOrder(len(index.records), seed, factors)
-    samples = _Samples(index, store, order)
+    samples = IndexedSamples(index, store, order)
     steps_per_epoch = math.ceil(order.length / batch_size)
     if split == "train":
         mosaic_end = max(epochs - (augment.close_mosaic if augment else 0), 0) * steps_per_epoch * batch_size
@@ -115,65 +116,6 @@ def make_dataset(  # noqa: PLR0913 (the one place where data set, network size a
     return dataset
 
 
-class _Samples:
-    """Images, boxes and labels by number, as tensors. Boxes are in pixels of the fitted images."""
-
-    def __init__(self, index: DatasetIndex, store: ImageStore, order: ImageOrder):
-        records = index.records
-        self.order = order
-        self.image_size = store.image_size
-        sizes = np.array([(record.height, record.width) for record in records], np.int32)
-        parameters = letterbox_parameters(sizes.T, store.image_size, store.fit)  # (N, 4)
-        counts = [len(record.labels) for record in records]
-        scales = np.repeat(np.tile(parameters[:, :2], 2), counts, axis=0)  # x, y, x, y of every box
-        self._boxes = tf.constant(np.concatenate([record.boxes for record in records]) * scales)
-        self._labels = tf.constant(np.concatenate([record.labels for record in records]))
-        self._ends = tf.constant(np.concatenate([[0], np.cumsum(counts)]), tf.int64)
-        self._about = {
-            "image_id": tf.constant([record.image_id for record in records], tf.int64),
-            "letterbox": parameters,
-            "size": tf.constant(sizes),
-        }
-        self._fetch = lambda numbers: [store.get(records[number].path) for number in numbers]
-
-    def join(self, number: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
-        """(4,) numbers: an image and those that three numbers in 0..1 choose for its mosaic."""
-        return tf.concat([number[None], self.order.draw(uniform)], axis=0)
-
-    def images(self, numbers: tf.Tensor) -> list[tf.Tensor]:
-        """(n,) int64 -> n fitted images, (h, w, 3) uint8."""
-        images = tf.numpy_function(self._fetch, [numbers], [tf.uint8] * numbers.shape[0], stateful=False)
-        return [tf.ensure_shape(image, (None, None, 3)) for image in images]
-
-    def boxes(self, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Boxes (n, 4) float32 xyxy and labels (n,) int32 of an image."""
-        rows = slice(self._ends[number], self._ends[number + 1])
-        return self._boxes[rows], self._labels[rows]
-
-    def truth(self, numbers: tf.Tensor, boxes: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The second half of a batch element that was made of (4,) images."""
-        about = {key: values[numbers[0]] for key, values in self._about.items()}
-        source_ids = tf.gather(self._about["image_id"], numbers)
-        return {
-            "boxes": boxes,
-            "labels": labels,
-            "mask": tf.ones_like(labels, tf.bool),
-            **about,
-            "source_ids": source_ids,
-        }
-
-    def letterboxed(self, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """An image on the network's input size, with its boxes and labels."""
-        (image,) = self.images(number[None])
-        boxes, labels = self.boxes(number)
-        return pad_image(image, self.image_size), boxes + tf.tile(self._about["letterbox"][number, 2:], [2]), labels
-
-    def plain(self, number: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """A batch element without augmentation."""
-        image, boxes, labels = self.letterboxed(number)
-        return image, self.truth(tf.repeat(number, 4), boxes, labels)
-
-
 @dataclass(frozen=True)
 class _Recipe:
     """How a sample of the train stream is made; from position `mosaic_end` on without mosaic and at one size."""
@@ -184,7 +126,7 @@ class _Recipe:
     sizes: BatchSizes | None
     batch_size: int
 
-    def sample(self, samples: _Samples, number: tf.Tensor, position: tf.Tensor):
+    def sample(self, samples: Samples, number: tf.Tensor, position: tf.Tensor):
         """What stands at a position, where the image `number` is the first."""
         if self.augment is None:
             return samples.plain(number)
@@ -195,7 +137,7 @@ class _Recipe:
         )
         return image, samples.truth(numbers, boxes, labels)
 
-    def _canvas(self, samples: _Samples, seed: tf.Tensor, number: tf.Tensor, mosaic_on: tf.Tensor):
+    def _canvas(self, samples: Samples, seed: tf.Tensor, number: tf.Tensor, mosaic_on: tf.Tensor):
         """The image to be warped, with boxes, labels and (4,) sources: four joined images, or one letterboxed."""
         height, width = samples.image_size
         draws = tf.random.stateless_uniform((6,), seed)
