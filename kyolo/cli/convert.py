@@ -1,4 +1,4 @@
-"""Write a data set in another format: COCO json, YOLO text or Pascal VOC XML."""
+"""Write a data set in another format: COCO json, YOLO text, Pascal VOC XML or TFRecords."""
 
 import argparse
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from kyolo.cli.options import add_reading_arguments, import_tensorflow, with_data
 from kyolo.config import Config, DataConfig
 
-FORMATS = ("coco", "yolo", "voc")
+FORMATS = ("coco", "yolo", "voc", "tfrecord")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,6 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, metavar="DIR", help="new folder")
     parser.add_argument("--format", choices=FORMATS, help="format of SOURCE (default: told by its files)")
     parser.add_argument("--copy", action="store_true", help="copy the images, where hard links would do")
+    parser.add_argument(
+        "--shards", type=int, metavar="N", help="of tfrecord: files a split (default: one per 128 MB of images)"
+    )
     add_reading_arguments(parser)
 
 
@@ -26,7 +29,12 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
 
     config = with_data(Config(data=DataConfig(format=arguments.format, strict=arguments.strict)), arguments)
     reports = data.convert(
-        arguments.source, arguments.output, arguments.to, training.read_options(config.data), copy=arguments.copy
+        arguments.source,
+        arguments.output,
+        arguments.to,
+        training.read_options(config.data),
+        copy=arguments.copy,
+        shards=arguments.shards,
     )
     for split, report in reports.items():
         print(f"{split}\n{report.table()}\n")

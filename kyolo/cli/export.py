@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import itertools
 import sys
 import typing
 from collections.abc import Iterator
@@ -39,13 +40,13 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
     if output.exists():
         raise InputError(f"{output}: expected a path that is new, received one in use; choose another --output")
     import_tensorflow()
-    from kyolo import data, export, training
+    from kyolo import export, training
 
     opened = training.open_run(arguments.run)
     config = with_run_data(with_picture_settings(opened.config), arguments, SETTINGS[arguments.to])
     detector = opened.load_detector(arguments.weights)
     val = training.load_split(config.data, "val")
-    images = [data.read_image(record.path) for record in val.records[:CHECK_IMAGES]]
+    images = list(itertools.islice(val.images(), CHECK_IMAGES))
     fitted: dict[str, typing.Any] = {
         "image_size": image_hw(config.data.image_size),
         "fit": config.data.fit,

@@ -143,7 +143,7 @@ class DataConfig(Block):
     path: str | None = setting(None, path=("",), doc="Folder of the data set (--data on the command line).")
     format: str | None = setting(
         None,
-        choices=("coco", "yolo", "voc"),
+        choices=("coco", "yolo", "voc", "tfrecord"),
         doc="Of the annotations. Default: null, told by the files that are there.",
     )
     class_names: tuple[str, ...] | None = setting(
@@ -160,7 +160,7 @@ class DataConfig(Block):
         "letterbox", choices=("letterbox", "stretch"), doc="How images get that size: keeping their shape, or not."
     )
     cache: str | None = setting(
-        "memory", choices=("memory", "disk"), doc="Where decoded images are kept; null: nowhere."
+        "memory", choices=("memory", "disk"), doc="Where decoded images are kept; null, and for TFRecords: nowhere."
     )
     strict: bool = setting(False, doc="Stop at the first bad image or box instead of skipping it (--strict).")
     val_fraction: float = setting(
@@ -173,7 +173,7 @@ class DataConfig(Block):
         0.0,
         minimum=0,
         below=1,
-        doc="Part of train cut off, by image hash, as split dev. Default: none, all is trained on.",
+        doc="Part of train cut off, by image hash, as split dev, not of TFRecords. Default: none.",
     )
 
     repeat_threshold: float | None = setting(

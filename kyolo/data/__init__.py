@@ -7,9 +7,12 @@ from kyolo.data.index import DatasetIndex as DatasetIndex
 from kyolo.data.index import ImageRecord as ImageRecord
 from kyolo.data.layout import ReadOptions as ReadOptions
 from kyolo.data.load import load_index as load_index
+from kyolo.data.pipeline import input_errors as input_errors
 from kyolo.data.pipeline import make_dataset as make_dataset
 from kyolo.data.report import DataReport as DataReport
 from kyolo.data.shapes import write_shapes as write_shapes
+from kyolo.data.sharded_index import Index as Index
+from kyolo.data.sharded_index import ShardedIndex as ShardedIndex
 from kyolo.data.share import Share as Share
 from kyolo.data.transforms import Augmentation as Augmentation
 from kyolo.data.transforms import letterbox as letterbox
@@ -20,9 +23,12 @@ __all__ = [
     "DatasetIndex",
     "ImageRecord",
     "ImageStore",
+    "Index",
     "ReadOptions",
     "Share",
+    "ShardedIndex",
     "convert",
+    "input_errors",
     "letterbox",
     "load_index",
     "make_dataset",

@@ -4,7 +4,8 @@ import json
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from xml.sax.saxutils import escape
@@ -17,6 +18,8 @@ from kyolo.data.index import DatasetIndex
 from kyolo.data.layout import DECIMALS, FORMATS, ReadOptions
 from kyolo.data.load import find_splits, load_index
 from kyolo.data.report import DataReport
+from kyolo.data.sharded_index import Index, ShardedIndex
+from kyolo.data.shards import write_index_file, write_shards
 from kyolo.errors import InputError, to_line
 from kyolo.files import new_output
 
@@ -28,21 +31,24 @@ def convert(
     options: ReadOptions | None = None,
     *,
     copy: bool = False,
+    shards: int | None = None,
 ) -> dict[str, DataReport]:
     """Writes a data set anew in another format.
 
     Kept are the images byte for byte with their names and splits, the classes in their order, and the boxes, to the
-    last digit for coordinates of up to 9 decimals. COCO and VOC keep crowds as `iscrowd` and `difficult`; YOLO cannot
-    say that, so they are left out there and named in the report, and boxes that stick far out of their image are
-    clipped there. Ids are counted anew; outlines are not kept.
+    last digit for coordinates of up to 9 decimals. COCO and VOC keep crowds as `iscrowd` and `difficult`, TFRecords as
+    COCO; YOLO cannot say that, so they are left out there and named in the report, and boxes that stick far out of
+    their image are clipped there. VOC and YOLO have no ids; outlines are not kept.
 
     Args:
         source: folder of the data set, as for `load_index`.
         output: new folder.
         to: "coco" (`SET/{split}/` and `annotations/`), "yolo" (`images/{split}/`, `labels/{split}/` and `data.yaml`) or
-            "voc" (images and XML side by side in `{split}/`, and `labels.txt`).
+            "voc" (images and XML side by side in `{split}/`, and `labels.txt`); or "tfrecord"
+            (`{split}-00000-of-00016.tfrecord` and so on, images included, and `tfrecord.json`), which keeps ids too.
         options: how `source` is read.
         copy: copy the images; otherwise they are hard links where the file system allows it.
+        shards: of "tfrecord", number of files of each split. Default: as few as keep each below about 128 MB.
 
     Returns:
         A report by split, with what was left out.
@@ -51,46 +57,88 @@ def convert(
         InputError: the source cannot be read, the output exists, or the format takes two images for one.
     """
     options = options or ReadOptions()
+    _check(to, options, shards)
+    with new_output(output, folder=True) as folder:
+        folder.mkdir()
+        splits = [*find_splits(Path(source), options)[1], *["val"] * bool(options.val_fraction)]
+        indices = {split: load_index(source, split, options) for split in splits}
+        if to == "tfrecord":
+            _check_classes(indices)
+            written = {split: write_shards(folder, split, index, shards) for split, index in indices.items()}
+            write_index_file(folder, indices[splits[0]], written)
+            return {split: index.problems for split, index in indices.items()}
+        reports = {split: _write_split(folder, split, index, to, copy=copy) for split, index in indices.items()}
+        WRITERS[to].finish(folder, splits, indices[splits[0]].class_names)
+        return reports
+
+
+def _check(to: str, options: ReadOptions, shards: int | None) -> None:
+    """Raises InputError for what no conversion can do."""
     if to not in FORMATS:
         raise InputError(f"Unknown format: expected one of {', '.join(FORMATS)}, received {to!r:.80}")
     if options.dev_fraction:
         raise InputError(
             f"expected no dev_fraction to convert, received {options.dev_fraction}: files know no such split"
         )
+    if shards is not None and (to != "tfrecord" or shards < 1):
+        raise InputError(f"expected shards of tfrecord only, and 1 or more, received {shards} of {to}")
+
+
+def _check_classes(indices: dict[str, Index]) -> None:
+    """Raises InputError where splits differ in their classes: the index file names them once."""
+    (first, index), *others = indices.items()
+    for split, other in others:
+        if other.class_names != index.class_names:
+            raise InputError(
+                f"The splits differ in their classes: expected {list(index.class_names)} as in {first}, received "
+                f"{list(other.class_names)} in {split}"
+            )
+
+
+def _write_split(folder: Path, split: str, index: Index, to: str, *, copy: bool) -> DataReport:
+    """Writes images and annotations; returns the report, with what was left out."""
     writer = WRITERS[to]
-    with new_output(output, folder=True) as folder:
-        folder.mkdir()
-        splits = [*find_splits(Path(source), options)[1], *["val"] * bool(options.val_fraction)]
-        indices = {split: load_index(source, split, options) for split in splits}
-        reports = {}
-        for split, index in indices.items():
-            images = _place_images(index, folder / writer.images / split, copy=copy, by_stem=to != "coco")
-            left_out = writer.write_split(folder, split, index, images)
-            problems = {**index.problems.problems, **({"left out: crowd": left_out} if left_out else {})}
-            reports[split] = DataReport(**{**vars(index.problems), "problems": problems})
-        writer.finish(folder, splits, index.class_names)
-        return reports
+    images = _place_images(index, folder / writer.images / split, copy=copy, by_stem=to != "coco")
+    index = index.load() if isinstance(index, ShardedIndex) else index
+    left_out = writer.write_split(folder, split, index, images)
+    problems = {**index.problems.problems, **({"left out: crowd": left_out} if left_out else {})}
+    return replace(index.problems, problems=problems)
 
 
-def _place_images(index: DatasetIndex, folder: Path, *, copy: bool, by_stem: bool) -> dict[int, PurePosixPath]:
-    """Links or copies the images; their names in `folder` by id. With `by_stem` the suffix tells no two apart."""
-    names = {image["id"]: image["file_name"] for image in index.truth["images"]}
-    placed, taken = {}, {}
-    for record in tqdm(index.records, "Placing images", delay=2.0, unit="image", disable=None):
+def _place_images(index: Index, folder: Path, *, copy: bool, by_stem: bool) -> dict[int, PurePosixPath]:
+    """Places the images; their names in `folder` by id. With `by_stem` the suffix tells no two apart."""
+    placed: dict[int, PurePosixPath] = {}
+    taken: dict[PurePosixPath, str] = {}
+    images = tqdm(_images(index), "Placing images", index.num_images, delay=2.0, unit="image", disable=None)
+    for image_id, file_name, source in images:
         # A name may come from outside: it does not lead out of this folder.
-        parts = [part for part in PurePosixPath(names[record.image_id]).parts if part not in ("/", "..")]
-        name = PurePosixPath(*parts)
-        other = taken.setdefault(name.with_suffix("") if by_stem else name, record.path)
-        if other != record.path:
-            raise InputError(f"{record.path}: expected images of different names, received {other} too; rename one")
+        name = PurePosixPath(*(part for part in PurePosixPath(file_name).parts if part not in ("/", "..")))
+        origin = file_name if isinstance(source, bytes) else str(source)
+        other = taken.setdefault(name.with_suffix("") if by_stem else name, origin)
+        if other != origin:
+            raise InputError(f"{origin}: expected images of different names, received {other} too; rename one")
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        _place(Path(record.path), target, copy=copy)
-        placed[record.image_id] = name
+        _place(source, target, copy=copy)
+        placed[image_id] = name
     return placed
 
 
-def _place(source: Path, target: Path, *, copy: bool) -> None:
+def _images(index: Index) -> Iterator[tuple[int, str, Path | bytes]]:
+    """Id, name, and file or content of every image."""
+    if isinstance(index, ShardedIndex):
+        for example in index.examples():
+            yield example.image_id, example.image["file_name"], example.content
+    else:
+        names = {image["id"]: image["file_name"] for image in index.truth["images"]}
+        for record in index.records:
+            yield record.image_id, names[record.image_id], Path(record.path)
+
+
+def _place(source: Path | bytes, target: Path, *, copy: bool) -> None:
+    if isinstance(source, bytes):
+        target.write_bytes(source)
+        return
     if not copy:
         try:
             target.hardlink_to(source.resolve())

@@ -2,10 +2,12 @@
 
 import hashlib
 import os
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from kyolo.data.images import read_image
 from kyolo.data.report import DataReport
 
 
@@ -66,3 +68,21 @@ class DatasetIndex:
             digest.update(record.labels.tobytes())
         boxes = sum(len(record.labels) for record in self.records)
         return f"{len(self.records)} images, {boxes} boxes, {digest.hexdigest()[:12]}"
+
+    @property
+    def num_images(self) -> int:
+        """Number of usable images."""
+        return len(self.records)
+
+    @property
+    def most_boxes(self) -> int:
+        """The most boxes that an image has."""
+        return max(len(record.labels) for record in self.records)
+
+    def names(self, ids: Collection[int]) -> dict[int, str]:
+        """The file names of images by id."""
+        return {record.image_id: os.path.basename(record.path) for record in self.records if record.image_id in ids}
+
+    def images(self) -> Iterator[np.ndarray]:
+        """The decoded images, in the order of the records: (H, W, 3) uint8 RGB each."""
+        return (read_image(record.path) for record in self.records)

@@ -15,7 +15,7 @@ SPLITS = {
     "test": ("test", "test2017", "testing"),
 }
 
-FORMATS = ("coco", "yolo", "voc")  # in the order in which they are looked for
+FORMATS = ("coco", "yolo", "voc", "tfrecord")  # in the order in which they are looked for
 DECIMALS = 9  # Of pixels that a format does not hold as such: enough to undo its arithmetic exactly.
 
 
@@ -24,7 +24,7 @@ class ReadOptions:
     """How the files of a data set are read.
 
     Args:
-        format: "coco", "yolo" or "voc". None: the first of them whose files are there.
+        format: "coco", "yolo", "voc" or "tfrecord". None: the first of them whose files are there.
         class_names: the classes of a VOC set, in the order of the labels; other formats bring their own. None: those of
             its `labels.txt` or `classes.txt`, else all names that occur, sorted.
         val_fraction: share of the images, 0..1, that becomes "val" in a set that has no such split.

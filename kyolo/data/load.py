@@ -11,24 +11,27 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from kyolo.data import coco, voc, yolo
+from kyolo.data import coco, tfrecord, voc, yolo
 from kyolo.data.images import ImageStore, read_image
 from kyolo.data.index import DatasetIndex, ImageRecord
 from kyolo.data.layout import FORMATS, SPLITS, ReadOptions
 from kyolo.data.report import DataReport
+from kyolo.data.sharded_index import Index, ShardedIndex
 from kyolo.errors import InputError, to_line
 
-READERS = dict(zip(FORMATS, (coco, yolo, voc), strict=True))
+READERS = dict(zip(FORMATS, (coco, yolo, voc, tfrecord), strict=True))
 
 
 def load_index(
     path: str | os.PathLike, split: str, options: ReadOptions | None = None, *, store: ImageStore | None = None
-) -> DatasetIndex:
+) -> Index:
     """Reads a split of a data set and decodes every image of it once, so that nothing breaks later.
 
-    The format is told by the files that are there, COCO json before YOLO before Pascal VOC; `kyolo.data.coco`, `.yolo`
-    and `.voc` say what each reader takes. What cannot be used is skipped and named in `index.problems`. The images
-    stand in the order of their names, whatever the format, so that the same images train alike.
+    The format is told by the files that are there, COCO json before YOLO before Pascal VOC before TFRecords;
+    `kyolo.data.coco`, `.yolo`, `.voc` and `.tfrecord` say what each reader takes. What cannot be used is skipped and
+    named in `index.problems`. The images stand in the order of their names, whatever the format, so that the same
+    images train alike. TFRecords were checked when they were written, and stay where they are: their files' sizes and
+    first images are looked at, and what is streamed later is checked then.
 
     Args:
         path: folder of the data set.
@@ -54,6 +57,8 @@ def load_index(
     read_split, splits = find_splits(folder, options)
     source, wanted = _choose(folder, split, splits, options)
     index = read_split(folder, splits[source], options, wanted)
+    if isinstance(index, ShardedIndex):
+        return index
     records, image_problems = _check_images(index.records, store)
     report = _describe(index, records, {**index.problems.problems, **image_problems})
     if options.strict and report.num_problems:
@@ -72,7 +77,7 @@ def load_index(
     return replace(index, records=records, problems=report)
 
 
-def find_splits(folder: Path, options: ReadOptions) -> tuple[Callable[..., DatasetIndex], dict]:
+def find_splits(folder: Path, options: ReadOptions) -> tuple[Callable[..., Index], dict]:
     """The reader of a data set's format, and what it reads of each split: `reader(folder, splits["train"], options)`.
 
     Raises:
@@ -103,7 +108,7 @@ def _choose(folder: Path, split: str, splits: dict, options: ReadOptions) -> tup
     if source not in splits:
         hint = "; cut one off by --val-fraction 0.2" if split == "val" else ""
         raise InputError(f"No split {split!r} in {folder}: found {', '.join(splits)}{hint}")
-    if source != "train":
+    if source != "train" or not options.val_fraction + options.dev_fraction:
         return source, None
     ends = {"val": options.val_fraction, "dev": options.val_fraction + options.dev_fraction, "train": 1.0}
     starts = {"val": 0.0, "dev": options.val_fraction, "train": ends["dev"]}

@@ -1,26 +1,30 @@
 """The tf.data pipeline: from an index to batches. Every random choice is a function of (seed, position)."""
 
+import contextlib
 import math
 import os
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import tensorflow as tf
 
 from kyolo.data.images import ImageStore
-from kyolo.data.index import DatasetIndex
 from kyolo.data.load import load_index
 from kyolo.data.mosaic import mosaic
 from kyolo.data.samples import IndexedSamples, Samples
 from kyolo.data.sampling import BatchSizes, ImageOrder, repeat_factors
+from kyolo.data.sharded_index import UNREADABLE, Index, ShardedIndex
 from kyolo.data.share import Share
+from kyolo.data.stream import map_in_order, plain_stream, train_stream
 from kyolo.data.transforms import Augmentation, augment_image
+from kyolo.errors import InputError
 
 FIRST_BUCKET = 16  # Padded number of boxes: 16, 32, 64, ...
 
 
 def make_dataset(  # noqa: PLR0913 (the one place where data set, network size and recipe meet)
-    source: str | os.PathLike | DatasetIndex,
+    source: str | os.PathLike | Index,
     split: str = "train",
     *,
     image_size: int | tuple[int, int] = 640,
@@ -73,7 +77,8 @@ def make_dataset(  # noqa: PLR0913 (the one place where data set, network size a
 
     Raises:
         InputError: see `load_index`.
-        ValueError: `augment.multi_scale` with an image size that is no multiple of the stride.
+        ValueError: `augment.multi_scale` with an image size that is no multiple of the stride, or `repeat_threshold`
+            with TFRecords.
 
     Example:
         ```python
@@ -85,27 +90,31 @@ def make_dataset(  # noqa: PLR0913 (the one place where data set, network size a
     store = cache if isinstance(cache, ImageStore) else ImageStore(image_size, fit=fit, cache=cache)
     if (store.image_size, store.fit) != (image_size, fit):
         raise ValueError(f"Wrong store: expected {(image_size, fit)}, received {(store.image_size, store.fit)}")
-    index = source if isinstance(source, DatasetIndex) else load_index(source, split, store=store)
+    index = load_index(source, split, store=store) if isinstance(source, str | os.PathLike) else source
+    streamed = isinstance(index, ShardedIndex)
     repeats = split == "train" and repeat_threshold is not None
+    if streamed and repeats:
+        raise ValueError("repeat_threshold: expected None with TFRecords, which are read in the order of their files")
     factors = repeat_factors([record.labels for record in index.records], repeat_threshold) if repeats else None
-    order = ImageOrder(len(index.records), seed, factors)
-    samples = IndexedSamples(index, store, order)
+    order = ImageOrder(index.num_images, seed, factors)
     steps_per_epoch = math.ceil(order.length / batch_size)
     if split == "train":
         mosaic_end = max(epochs - (augment.close_mosaic if augment else 0), 0) * steps_per_epoch * batch_size
         sizes = BatchSizes(image_size, augment.multi_scale, stride, seed) if augment and augment.multi_scale else None
         recipe = _Recipe(augment, seed, mosaic_end, sizes, batch_size)
-        dataset = share.positions(batch_size, start_step)
-
-        def make_sample(position):
-            return recipe.sample(samples, order.number(position), position)
+        if streamed:
+            start = {"batch_size": batch_size, "seed": seed, "start_step": start_step, "share": share}
+            dataset = train_stream(index, image_size, fit, recipe.sample, **start)
+        else:
+            samples = IndexedSamples(index, store, order)
+            positions = share.positions(batch_size, start_step)
+            dataset = map_in_order(positions, lambda position: recipe.sample(samples, order.number(position), position))
+    elif streamed:
+        dataset = plain_stream(index, image_size, fit)
     else:
-        dataset = tf.data.Dataset.range(order.length)
-        make_sample = samples.plain
-    make_sample = tf.autograph.experimental.do_not_convert(make_sample)  # It has no branches: half the tracing time.
-    dataset = dataset.map(make_sample, num_parallel_calls=os.cpu_count(), deterministic=True)
-    piece_size = share.piece_size(batch_size)
-    dataset = dataset.padded_batch(piece_size, drop_remainder=split == "train").map(_pad_to_bucket)
+        samples = IndexedSamples(index, store, order)
+        dataset = map_in_order(tf.data.Dataset.range(order.length), samples.plain)
+    dataset = dataset.padded_batch(share.piece_size(batch_size), drop_remainder=split == "train").map(_pad_to_bucket)
     if split == "train":
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
     options = tf.data.Options()
@@ -169,3 +178,23 @@ def _pad_to_bucket(images: tf.Tensor, truth: dict[str, tf.Tensor]):
     padded = {key: tf.pad(truth[key], [[0, 0], [0, missing]]) for key in ("labels", "mask")}
     boxes = tf.pad(truth["boxes"], [[0, 0], [0, missing], [0, 0]])
     return images, {**truth, **padded, "boxes": boxes}
+
+
+@contextlib.contextmanager
+def input_errors(*indices: Index) -> Iterator[None]:
+    """Raises InputError for a bad image or record; tf.data hides it in an error of its own.
+
+    Args:
+        *indices: of the data sets that are read, so that a damaged file of TFRecords can be named.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        found = re.search(r"InputError: ([^\n]+)", error.message)
+        if found is not None:
+            raise InputError(found[1]) from error
+        if isinstance(error, UNREADABLE):
+            for index in indices:
+                if isinstance(index, ShardedIndex):
+                    index.find_damage()
+        raise

@@ -34,6 +34,11 @@ class Share:
             raise ValueError(f"batch_size: expected a multiple of the {self.replicas} replicas, received {batch_size}")
         return batch_size // self.replicas
 
+    def has(self, position: tf.Tensor, batch_size: int) -> tf.Tensor:
+        """Whether a position of the stream is read."""
+        piece = position % batch_size // self.piece_size(batch_size)
+        return (self.first <= piece) & (piece < self.first + self.count)
+
     def positions(self, batch_size: int, start_step: int) -> tf.data.Dataset:
         """The positions of an endless stream that are read, from a step on; a batch has those next to each other."""
         piece = self.piece_size(batch_size)

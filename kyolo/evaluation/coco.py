@@ -16,6 +16,7 @@ import tensorflow as tf
 from faster_coco_eval import COCO, COCOeval_faster
 from tqdm import tqdm
 
+from kyolo.data import input_errors
 from kyolo.evaluation.detect import NMSSettings, Predictor
 
 SUMMARY = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")  # as COCOeval.summarize orders its figures
@@ -127,7 +128,7 @@ def score(predictor: Predictor, dataset: tf.data.Dataset) -> dict[str, Any]:
     bar = tqdm(
         desc="Evaluating", total=len(dataset.index.truth["images"]), unit="image", delay=2.0, leave=False, disable=None
     )
-    with predictor.detector.ema_weights(), bar:
+    with predictor.detector.ema_weights(), bar, input_errors(dataset.index):
         for i, detections in enumerate(predictor.predict(network_inputs())):
             bar.update()
             results += coco_results(image_ids[i], **detections, category_ids=dataset.index.category_ids)

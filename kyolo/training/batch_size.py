@@ -7,7 +7,7 @@ import tensorflow as tf
 from tensorflow.python.client import device_lib  # the only place that says what a GPU's allocator may take
 
 from kyolo.config import Config, image_hw
-from kyolo.data import DatasetIndex
+from kyolo.data import Index
 from kyolo.errors import InputError
 from kyolo.models.build import build_detector, build_loss
 from kyolo.training.optimizers import build_optimizer, freeze_layers
@@ -20,7 +20,7 @@ SHARE = 0.65  # of the memory: the rest is for fragmentation and for batches wit
 MEASURED = (2, 4)  # images a step
 
 
-def resolve_batch_size(config: Config, index: DatasetIndex) -> int:
+def resolve_batch_size(config: Config, index: Index) -> int:
     """Turns "auto" into a number of images a step; a number stays what it is.
 
     On a GPU the memory of a step is measured at two small batches and extrapolated. On a CPU it is 16, the default.
@@ -34,7 +34,7 @@ def resolve_batch_size(config: Config, index: DatasetIndex) -> int:
     """
     if isinstance(config.train.batch_size, int):
         return config.train.batch_size
-    images = len(index.records)
+    images = index.num_images
     if not tf.config.list_physical_devices("GPU"):
         return min(CPU_BATCH_SIZE, images)
     limits = [device.memory_limit for device in device_lib.list_local_devices() if device.device_type == "GPU"]
@@ -71,10 +71,10 @@ def choose_batch_size(peaks: Sequence[tuple[int, int]], memory: int, images: int
     return size // 8 * 8 if size >= 8 else 2 ** (size.bit_length() - 1)
 
 
-def _measure_steps(config: Config, index: DatasetIndex) -> list[tuple[int, int]]:
+def _measure_steps(config: Config, index: Index) -> list[tuple[int, int]]:
     """Images, and bytes at the peak of a training step with so many, of a detector that is thrown away."""
     size = image_hw(config.data.image_size)
-    most = max(len(record.labels) for record in index.records) * (4 if config.augment.mosaic else 1)
+    most = index.most_boxes * (4 if config.augment.mosaic else 1)
     peaks = []
     with dtype_policy(config.train.precision):
         detector = build_detector(config.model)

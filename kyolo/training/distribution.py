@@ -15,7 +15,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from kyolo.config import Config, ConfigError, TrainConfig, config_to_dict
-from kyolo.data import DatasetIndex, Share
+from kyolo.data import Index, Share
 from kyolo.errors import InputError
 
 LOST = (  # what TensorFlow raises when another worker is gone
@@ -131,7 +131,7 @@ class Distribution:
             return config
         return Config.from_mapping(self.from_chief(config and config_to_dict(config)))
 
-    def check_same_data(self, index: DatasetIndex) -> None:
+    def check_same_data(self, index: Index) -> None:
         """Raises InputError on each worker that has read other data than the chief."""
         own = index.fingerprint()
         expected = self.from_chief(own)

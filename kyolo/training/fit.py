@@ -5,7 +5,6 @@ import dataclasses
 import json
 import math
 import os
-import re
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -15,7 +14,18 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from kyolo.config import Config, ConfigError, DataConfig, ModelConfig, image_hw, training_hw
-from kyolo.data import Augmentation, DataReport, DatasetIndex, ImageStore, ReadOptions, Share, load_index, make_dataset
+from kyolo.data import (
+    Augmentation,
+    DataReport,
+    ImageStore,
+    Index,
+    ReadOptions,
+    ShardedIndex,
+    Share,
+    input_errors,
+    load_index,
+    make_dataset,
+)
 from kyolo.errors import InputError
 from kyolo.evaluation.detect import NMSSettings, Predictor
 from kyolo.files import write_text
@@ -111,7 +121,7 @@ def _open_folder(path: Path, config: Config, reports: dict[str, DataReport], res
         yield
 
 
-def load_indices(config: Config, store: ImageStore) -> tuple[DatasetIndex, DatasetIndex]:
+def load_indices(config: Config, store: ImageStore) -> tuple[Index, Index]:
     """Reads the split that is trained on and the one that is scored."""
     train_index, val_index = (load_split(config.data, split, store) for split in ("train", validation_split(config)))
     if train_index.class_names != val_index.class_names:
@@ -122,7 +132,7 @@ def load_indices(config: Config, store: ImageStore) -> tuple[DatasetIndex, Datas
     return train_index, val_index
 
 
-def load_split(config: DataConfig, split: str, store: ImageStore | None = None) -> DatasetIndex:
+def load_split(config: DataConfig, split: str, store: ImageStore | None = None) -> Index:
     """Reads a split of the data set that the configuration names, as it says.
 
     Raises:
@@ -144,7 +154,7 @@ def validation_split(config: Config) -> str:
     return "dev" if config.data.dev_fraction else "val"
 
 
-def resolve(config: Config, index: DatasetIndex) -> Config:
+def resolve(config: Config, index: Index) -> Config:
     """Fills in what the data and the machine decide: classes, precision and batch size.
 
     Raises:
@@ -158,6 +168,12 @@ def resolve(config: Config, index: DatasetIndex) -> Config:
         )
     if count not in (None, len(index.class_names)):
         raise ConfigError("model.num_classes", f"expected {len(index.class_names)} as in the data, received {count}")
+    if config.data.repeat_threshold is not None and isinstance(index, ShardedIndex):
+        raise ConfigError(
+            "data.repeat_threshold",
+            f"expected null with TFRecords, which are read in the order of their files, received "
+            f"{config.data.repeat_threshold}",
+        )
     config = dataclasses.replace(
         config,
         model=dataclasses.replace(config.model, num_classes=len(index.class_names)),
@@ -166,7 +182,7 @@ def resolve(config: Config, index: DatasetIndex) -> Config:
     )
     batch_size = resolve_batch_size(config, index)
     steps, accumulated = (
-        config.train.epochs * math.ceil(len(index.records) / batch_size),
+        config.train.epochs * math.ceil(index.num_images / batch_size),
         config.train.optimizer.accumulate_steps,
     )
     if accumulated > steps:
@@ -187,7 +203,7 @@ def _train(
     run: Run,
     detector: Detector,
     loss: DetectionLoss,
-    indices: tuple[DatasetIndex, DatasetIndex],
+    indices: tuple[Index, Index],
     store: ImageStore,
     distribution: Distribution,
 ) -> dict:
@@ -214,7 +230,7 @@ def _train(
     first = batches(0)
     steps_per_epoch = first.steps_per_epoch
     if config.data.repeat_threshold is not None and distribution.is_chief:
-        shown = f"{first.images_per_epoch} images: of the {len(train_index.records)}, those with rare classes again"
+        shown = f"{first.images_per_epoch} images: of the {train_index.num_images}, those with rare classes again"
         tqdm.write(f"an epoch shows {shown} (data.repeat_threshold)\n", file=sys.stderr)
     with distribution.scope():
         detector.compile(
@@ -232,7 +248,7 @@ def _train(
     while not recorder.finished:
         # More than one round only after a checkpoint within an epoch: `fit` can begin with an epoch, not within one.
         epoch, done = divmod(recorder.state["step"], steps_per_epoch)
-        with input_errors(), contextlib.closing(recorder.progress):
+        with input_errors(train_index, val_index), contextlib.closing(recorder.progress):
             detector.fit(
                 distribution.distribute(partial(batches, recorder.state["step"])),
                 initial_epoch=epoch,
@@ -242,18 +258,6 @@ def _train(
                 verbose=0,
             )
     return recorder.finish()
-
-
-@contextlib.contextmanager
-def input_errors() -> Iterator[None]:
-    """Hands on, as it is, the InputError of an image that was spoilt after the check: tf.data wraps it in another."""
-    try:
-        yield
-    except tf.errors.OpError as error:
-        found = re.search(r"InputError: ([^\n]+)", error.message)
-        if found is None:
-            raise
-        raise InputError(found[1]) from error
 
 
 def _carry_over(detector: Detector, source: str) -> None:

@@ -1,14 +1,13 @@
 """Stops a training whose numbers are no longer finite, before they are written anywhere."""
 
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 from keras import Variable, ops
 
-from kyolo.data import DatasetIndex
+from kyolo.data import Index
 from kyolo.errors import NonFiniteError
 from kyolo.replicas import local_copies
 from kyolo.training.run_folder import Run
@@ -74,7 +73,7 @@ class FiniteGuard:
         raise NonFiniteError(f"Training stopped at {where}: {problem}; images of the batch: {images}; {kept}; {ADVICE}")
 
 
-def name_images(batches: tf.data.Dataset, index: DatasetIndex) -> list[str]:
+def name_images(batches: tf.data.Dataset, index: Index) -> list[str]:
     """The names of the images in the first of some batches.
 
     Args:
@@ -82,6 +81,6 @@ def name_images(batches: tf.data.Dataset, index: DatasetIndex) -> list[str]:
         index: its data set.
     """
     _, truth = next(iter(batches))
-    paths = {record.image_id: record.path for record in index.records}
     ids = dict.fromkeys(truth["source_ids"].numpy().ravel().tolist())
-    return [os.path.basename(paths[number]) for number in ids]
+    names = index.names(ids)
+    return [names[number] for number in ids]

@@ -32,6 +32,17 @@ class ConvertTest(TestCase):
         self.assert_bad_input(
             ["convert", self.folder / "set", *out, "--val-fraction", "1.5"], "data.val_fraction", "1.5"
         )
+        self.assert_bad_input(["convert", self.folder / "set", *out, "--shards", "2"], "tfrecord", "2 of voc")
+        self.assertFalse((self.folder / "out").exists())
+
+    def test_damaged_tfrecords(self):
+        write_set(self.folder / "set", [])
+        records = ("--to", "tfrecord", "--output", self.folder / "records", "--shards", "1")
+        self.assertEqual(self.run_kyolo("convert", self.folder / "set", *records)[0], 0)
+        shard = self.folder / "records/train-00000-of-00001.tfrecord"
+        shard.write_bytes(shard.read_bytes()[:-1])
+        again = ("--to", "coco", "--output", self.folder / "out")
+        self.assert_bad_input(["convert", self.folder / "records", *again], shard, "bytes")
         self.assertFalse((self.folder / "out").exists())
 
 

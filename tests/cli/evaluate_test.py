@@ -13,12 +13,14 @@ LOAD_DETECTOR = Run.load_detector
 
 
 class EvaluateTest(RunTestCase):
-    def test_json_is_the_metrics(self):
-        code, stdout, stderr = self.run_kyolo(
-            "evaluate", "--run", self.folder / "run", "--set", "evaluation.iou=0.6", "--json"
-        )
+    def test_json_is_the_metrics_also_of_tfrecords(self):
+        arguments = ("evaluate", "--run", self.folder / "run", "--set", "evaluation.iou=0.6", "--json")
+        code, stdout, stderr = self.run_kyolo(*arguments)
         self.assertEqual(code, 0, stderr)
         document = json.loads(stdout)
+        records = self.folder / "records"
+        self.assertEqual(self.run_kyolo("convert", self.shapes, "--to", "tfrecord", "--output", records)[0], 0)
+        self.assertEqual(json.loads(self.run_kyolo(*arguments, "--data", records)[1]), document)
         self.assertEqual(document["protocol"]["iou"], 0.6)
         self.assertEqual(document["protocol"]["confidence"], 0.001)
         self.assertCountEqual(document["per_class"], CLASS_NAMES)

@@ -4,13 +4,13 @@ import pathlib
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from kyolo.data import ReadOptions, convert, load_index
+from kyolo.data import ReadOptions, ShardedIndex, convert, load_index
 from kyolo.data.shapes import write_shapes
 from kyolo.errors import InputError
 from tests.data.sets import annotation, write_set, write_voc, write_yolo
 from tests.test_case import TestCase
 
-FORMATS = ("coco", "yolo", "voc")
+FORMATS = ("coco", "yolo", "voc", "tfrecord")
 SPLITS = ("train", "val")
 
 
@@ -31,11 +31,19 @@ class ConvertTest(TestCase):
 
     def assert_same(self, left, right):
         self.assertEqual(left.class_names, right.class_names)
+        contents = [self.contents(index) for index in (left, right)]
+        left, right = (index.load() if isinstance(index, ShardedIndex) else index for index in (left, right))
         for one, other in zip(left.records, right.records, strict=True):
             self.assertEqual((one.height, one.width), (other.height, other.width))
-            self.assertEqual(pathlib.Path(one.path).read_bytes(), pathlib.Path(other.path).read_bytes())
+            self.assertEqual(contents[0][one.image_id], contents[1][other.image_id])
             np.testing.assert_array_equal(one.boxes, other.boxes)
             np.testing.assert_array_equal(one.labels, other.labels)
+
+    def contents(self, index):
+        """The files of the images by id."""
+        if isinstance(index, ShardedIndex):
+            return {example.image_id: example.content for example in index.examples()}
+        return {record.image_id: pathlib.Path(record.path).read_bytes() for record in index.records}
 
     @parameterized.parameters(*FORMATS)
     def test_there_and_back(self, name):
@@ -69,16 +77,20 @@ class ConvertTest(TestCase):
         (self.folder / "set/data.yaml").write_text("train: [one/images, two/images]\nnames: [a]\n")
         for name in FORMATS:
             convert(self.folder / "set", self.folder / name, name)
-            self.assertLen(load_index(self.folder / name, "train").records, 2)
+            self.assertEqual(load_index(self.folder / name, "train").num_images, 2)
 
     def test_what_is_no_format_or_split(self):
         write_set(self.folder / "set", [])
-        with self.assertRaisesRegex(InputError, "coco, yolo, voc, received 'foo'"):
+        with self.assertRaisesRegex(InputError, "coco, yolo, voc, tfrecord, received 'foo'"):
             convert(self.folder / "set", self.folder / "out", "foo")
-        with self.assertRaisesRegex(InputError, "coco, yolo, voc, received 'foo'"):
+        with self.assertRaisesRegex(InputError, "coco, yolo, voc, tfrecord, received 'foo'"):
             ReadOptions(format="foo")
         with self.assertRaisesRegex(InputError, "no dev_fraction"):
             convert(self.folder / "set", self.folder / "out", "yolo", ReadOptions(dev_fraction=0.1))
+        for to, shards in (("coco", 2), ("tfrecord", 0)):
+            with self.assertRaisesRegex(InputError, f"1 or more, received {shards} of {to}"):
+                convert(self.folder / "set", self.folder / "out", to, shards=shards)
+        self.assertFalse((self.folder / "out").exists())
 
     def test_yolo_cannot_hold_crowds(self):
         report = convert(self.write_odd(), self.folder / "out", "yolo")["train"]

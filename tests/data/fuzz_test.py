@@ -9,15 +9,17 @@ import unicodedata
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from absl.testing import absltest
 from PIL import Image
 
-from kyolo.data import ReadOptions, load_index, read_image
+from kyolo.data import ReadOptions, ShardedIndex, convert, load_index, read_image
+from kyolo.data.example import parse_example
 from kyolo.data.images import read_image_size
 from kyolo.errors import InputError
 from kyolo.evaluation.coco import coco_metrics
 from tests.data import mutations
-from tests.data.sets import voc_xml, write_images, write_set, write_yolo
+from tests.data.sets import annotation, voc_xml, write_images, write_set, write_yolo
 from tests.test_case import TestCase
 
 MAX_SECONDS = 5.0
@@ -48,6 +50,7 @@ class QuickFuzzTest(TestCase):
         with contextlib.redirect_stdout(stdout):
             try:
                 index = load_index(self.folder, "train", ReadOptions(**options))
+                index = index.load() if isinstance(index, ShardedIndex) else index
             except InputError as error:
                 index = None
                 self.assert_line(str(error))
@@ -153,6 +156,37 @@ class QuickFuzzTest(TestCase):
             self.check()
 
         self.fuzz(check, *[mutations.damaged(mutations.lists())] * 2)
+
+    def test_tfrecords(self):
+        boxes = [annotation([1, 2, 8.5, 9]), annotation([0, 0, 4, 4], image_id=2), annotation([1, 1, 3, 3], iscrowd=1)]
+        write_set(self.folder / "set", boxes, images=IMAGES)
+        self.folder /= "records"
+        convert(self.folder.parent / "set", self.folder, "tfrecord")
+        file = self.folder / "tfrecord.json"
+        text = file.read_bytes()
+        records = [record.numpy() for record in tf.data.TFRecordDataset(str(next(self.folder.glob("*.tfrecord"))))]
+
+        def check(damage):
+            file.write_bytes(damage(text))
+            self.check()
+            for record in records:
+                self.check_record(damage(record))
+
+        self.fuzz(check, mutations.damages())
+
+    def check_record(self, content):
+        try:
+            example = parse_example(content, "a.tfrecord, record 0 of 1", num_classes=1)
+        except InputError as error:
+            self.assert_line(str(error))
+            self.assertIn("record 0", str(error))
+            return
+        self.indices += 1
+        x1, y1, x2, y2 = example.record.boxes.T
+        self.assertTrue(((x1 >= 0) & (x1 < x2) & (x2 <= example.image["width"])).all())
+        self.assertTrue(((y1 >= 0) & (y1 < y2) & (y2 <= example.image["height"])).all())
+        self.assertLessEqual(set(example.record.labels.tolist()), {0})
+        json.dumps(example.annotations([1]), allow_nan=False)
 
     def test_images(self):
         pixels = Image.fromarray(np.random.default_rng(0).integers(0, 255, (24, 36, 3), np.uint8))
