@@ -125,6 +125,11 @@ class ConvertTest(TFRecordTest):
         self.assertEqual(records.fingerprint(), load_index(self.records, "train").fingerprint())
         self.assertNotEqual(records.fingerprint(), load_index(self.records, "val").fingerprint())
 
+    def test_images(self):
+        files, records = (load_index(self.place / name, "val").images() for name in ("set", "records"))
+        for left, right in zip(files, records, strict=True):
+            self.assertAllEqual(left, right)
+
     def test_files_of_records_again(self):
         convert(self.records, self.copy_of("fewer"), "tfrecord", shards=2)
         before, after = (load_index(folder, "train") for folder in (self.records, self.copy_of("fewer")))
@@ -297,6 +302,9 @@ class DamageTest(TFRecordTest):
     def test_later_record(self):
         self.flip(-100)
         self.assert_stops(f"{self.shard}, record 3 of 4", "damaged")
+        for name in ("coco", "tfrecord"):
+            with self.assertRaisesRegex(InputError, "record 3 of 4"):
+                convert(self.records, self.records.parent / "out", name)
 
     def test_later_record_of_val(self):
         self.shard = self.records / "val-00002-of-00003.tfrecord"
