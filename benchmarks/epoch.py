@@ -28,27 +28,19 @@ def main():
 
     import keras
 
-    from kyolo.config import image_hw, load_config, training_hw
-    from kyolo.data import Augmentation, make_dataset
+    from kyolo.config import load_config, training_hw
     from kyolo.models import build_detector, build_loss
     from kyolo.training import describe_environment
-    from kyolo.training.optimizers import build_optimizer, resolve_precision
+    from kyolo.training.optimizers import build_optimizer
+    from kyolo.training.resolving import resolve_precision
+    from kyolo.training.splits import load_split, make_store, train_batches
 
-    config = load_config(args.config, args.set)
+    config = load_config(args.config, [*args.set, f"data.path={args.data}"])
     precision = resolve_precision(config.train.precision)
     keras.config.set_dtype_policy(precision)
     start = time.perf_counter()
-    data = make_dataset(
-        args.data,
-        "train",
-        image_size=image_hw(config.data.image_size),
-        batch_size=config.train.batch_size,
-        augment=Augmentation(**dataclasses.asdict(config.augment)),
-        fit=config.data.fit,
-        seed=config.train.seed,
-        cache=config.data.cache,
-        epochs=config.train.epochs,
-    )
+    store = make_store(config)
+    data = train_batches(config, load_split(config.data, "train", store), store)
     loading = time.perf_counter() - start  # reads the annotations and decodes every image once
     model = dataclasses.replace(config.model, num_classes=len(data.index.class_names))
     detector = build_detector(model)

@@ -8,7 +8,6 @@ the images itself, as it would without that check; `pass_s` is a later one.
 """
 
 import argparse
-import dataclasses
 import statistics
 import time
 from pathlib import Path
@@ -28,26 +27,17 @@ def main():
     )
     args = parser.parse_args()
 
-    from kyolo.config import image_hw, load_config
-    from kyolo.data import Augmentation, ImageStore, load_index, make_dataset
+    from kyolo.config import load_config
     from kyolo.training import describe_environment
+    from kyolo.training.splits import load_split, make_store, train_batches
 
-    config = load_config(args.config, args.set)
-    image_size = image_hw(config.data.image_size)
-    recipe = {
-        "batch_size": config.train.batch_size,
-        "augment": Augmentation(**dataclasses.asdict(config.augment)),
-        "image_size": image_size,
-        "fit": config.data.fit,
-        "seed": config.train.seed,
-        "repeat_threshold": config.data.repeat_threshold,
-    }
-    full, empty = (ImageStore(image_size, fit=config.data.fit, cache=config.data.cache) for _ in range(2))
+    config = load_config(args.config, [*args.set, f"data.path={args.data}"])
+    full, empty = make_store(config), make_store(config)
     start = time.perf_counter()
-    index = load_index(args.data, "train", store=full)
+    index = load_split(config.data, "train", full)
     check_s = time.perf_counter() - start
-    later, images = time_passes(make_dataset(index, cache=full, **recipe), args.passes, warm_up=True)
-    first, _ = time_passes(make_dataset(index, cache=empty, **recipe), 1, warm_up=False)
+    later, images = time_passes(train_batches(config, index, full), args.passes, warm_up=True)
+    first, _ = time_passes(train_batches(config, index, empty), 1, warm_up=False)
     common.publish(
         {
             "benchmark": "pipeline",

@@ -35,7 +35,8 @@ def main():
     from kyolo.models import build_detector, build_loss
     from kyolo.models.cost import count_gflop, count_weights
     from kyolo.training import describe_environment
-    from kyolo.training.optimizers import build_optimizer, resolve_precision
+    from kyolo.training.optimizers import build_optimizer
+    from kyolo.training.resolving import resolve_precision
 
     config = load_config(args.config, [*args.set, f"model.num_classes={args.classes}"])
     precision = resolve_precision(config.train.precision)

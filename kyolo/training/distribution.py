@@ -95,15 +95,15 @@ class Distribution:
         if config.jit_compile:
             raise ConfigError("train.jit_compile", f"expected false with {self.replicas} replicas, received true")
 
-    def distribute(self, make_batches: Callable[[Share], tf.data.Dataset]) -> Any:
-        """The batches of all replicas of this process, from a function that makes those of a share."""
+    def distribute(self, make_batches: Callable[..., tf.data.Dataset]) -> Any:
+        """The batches of all replicas of this process, from a function that makes those of a `share`."""
         if self.strategy is None:
-            return make_batches(Share())
+            return make_batches(share=Share())
         workers = 1 if self.cluster is None else len(self.cluster.workers)
         count = self.replicas // workers
         first = 0 if self.cluster is None else self.cluster.worker * count
         share = Share(self.replicas, first, count)
-        return self.strategy.distribute_datasets_from_function(lambda context: make_batches(share))  # noqa: ARG005
+        return self.strategy.distribute_datasets_from_function(lambda context: make_batches(share=share))  # noqa: ARG005
 
     def from_chief(self, document: Any) -> Any:
         """The chief's JSON document, on every worker; all of them must call it."""

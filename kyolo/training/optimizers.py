@@ -1,7 +1,6 @@
-"""Optimizer, frozen layers and precision from the configuration."""
+"""Optimizer and frozen layers from the configuration."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import keras
 import tensorflow as tf
@@ -12,9 +11,6 @@ from kyolo.models.layer_paths import values_by_variable
 from kyolo.training.schedules import WarmupDecay
 
 NOT_DECAYED = ["bias", "gamma", "beta"]
-FAST_BFLOAT16 = {"avx512_bf16", "amx_bf16"}  # processor flags
-FAST_BFLOAT16_GPU = (8, 0)  # compute capability
-FAST_FLOAT16_GPU = (7, 0)
 
 
 class _DetectorOptimizer:
@@ -170,28 +166,3 @@ def freeze_layers(detector: Detector, names: Sequence[str]) -> None:
             raise ConfigError(f"train.freeze.{number}", str(error)) from None
     if not detector.trainable_variables:
         raise ConfigError("train.freeze", f"expected layers left to train, received [{', '.join(names)}], all there is")
-
-
-def resolve_precision(precision: str) -> str:
-    """Turns "auto" into what this machine computes fastest without harm: the name of a Keras dtype policy.
-
-    A GPU of compute capability 8 and a CPU with AVX512-BF16 or AMX get mixed_bfloat16, an older GPU with half-precision
-    units mixed_float16, everything else float32.
-    """
-    if precision != "auto":
-        return precision
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
-        if capability >= FAST_BFLOAT16_GPU:
-            return "mixed_bfloat16"
-        return "mixed_float16" if capability >= FAST_FLOAT16_GPU else "float32"
-    return "mixed_bfloat16" if FAST_BFLOAT16 & _processor_flags() else "float32"
-
-
-def _processor_flags() -> set[str]:
-    description = Path("/proc/cpuinfo")
-    if not description.is_file():  # not Linux
-        return set()
-    lines = description.read_text().splitlines()
-    return next((set(line.split(":")[1].split()) for line in lines if line.startswith("flags")), set())

@@ -5,12 +5,13 @@ import dataclasses
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import keras
 
 from kyolo.config import Config, ConfigError, ModelConfig, load_config, save_config
+from kyolo.data import DataReport
 from kyolo.errors import InputError
 from kyolo.files import PART, write_text
 from kyolo.models.build import build_detector
@@ -120,6 +121,28 @@ def open_run(path: str | os.PathLike) -> Run:
     if config.model.num_classes is None or config.data.class_names is None:
         raise ConfigError("model.num_classes", f"expected the resolved config of a run in {file}, received null")
     return Run(path, config)
+
+
+@contextlib.contextmanager
+def training_folder(path: Path, config: Config, reports: Mapping[str, DataReport], *, resume: bool) -> Iterator[None]:
+    """Makes the folder of a new run, and keeps other processes from it for the time of a `with` block.
+
+    Args:
+        path: the folder.
+        config: the resolved configuration.
+        reports: what was found in the data, by split.
+        resume: whether the folder is there.
+
+    Raises:
+        InputError: another process trains this run, or the folder of a new one holds something.
+    """
+    if not resume:
+        create_run(path, config)
+    with locked(path):
+        complete_run(path)
+        documents = {split: report.to_dict() for split, report in reports.items()}
+        write_text(path / "data_report.json", json.dumps(documents, indent=2) + "\n")
+        yield
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from kyolo.training.checkpoint import load_checkpoint
 from kyolo.training.fit import train
 from kyolo.training.recorder import RunRecorder
 from kyolo.training.run_folder import locked, open_run
+from kyolo.training.start import start_detector
 
 SETTINGS = (
     "model.backbone.size=p", "model.levels=[P4, P5]",
@@ -136,7 +137,7 @@ class TrainTest(tf.test.TestCase):
         with mock.patch.object(tf.config.experimental, "enable_op_determinism", side_effect=Stop):
             with self.assertRaises(Stop):
                 quiet_train(config, self.folder / "new")
-            data = mock.patch.object(fit, "load_indices", side_effect=InputError("reached"))
+            data = mock.patch.object(fit, "load_splits", side_effect=InputError("reached"))
             with data, self.assertRaisesRegex(InputError, "reached"):
                 quiet_train(self.config, self.folder / "new")
 
@@ -161,7 +162,7 @@ class TrainTest(tf.test.TestCase):
     def test_weights_carried_over(self):
         config = apply_overrides(self.config, [f"model.weights={self.folder / 'run'}", "model.num_classes=5"])
         with contextlib.redirect_stderr(io.StringIO()):
-            detector = fit._start(config.model, seed=1)
+            detector = start_detector(config)
         best = load_checkpoint(self.folder / "run" / "weights" / "best.npz").group("ema")
         for variable in detector.variables:
             self.assertAllEqual(variable, best[variable.path], msg=variable.path)

@@ -1,7 +1,6 @@
 """The optimizer that a configuration asks for."""
 
 import json
-from unittest import mock
 
 import keras
 import numpy as np
@@ -10,7 +9,7 @@ from absl.testing import parameterized
 
 from kyolo.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from kyolo.training import optimizers
-from kyolo.training.optimizers import build_optimizer, resolve_precision
+from kyolo.training.optimizers import build_optimizer
 
 
 def settings(**optimizer):
@@ -145,25 +144,6 @@ class OptimizersTest(tf.test.TestCase, parameterized.TestCase):
         for _ in range(2):
             again.apply([tf.zeros(1)] * 2, variables)
         self.assertAllClose([variable.numpy()[0] for variable in variables], [1 - 0.5 * 0.5 * 0.1, 1])
-
-    def test_precision(self):
-        self.assertEqual(resolve_precision("mixed_float16"), "mixed_float16")
-
-    @parameterized.parameters(
-        ({"avx2", "fma"}, "float32"), ({"avx2", "avx512_bf16"}, "mixed_bfloat16"), ({"amx_bf16"}, "mixed_bfloat16")
-    )
-    def test_auto_precision_asks_the_processor(self, flags, expected):
-        with mock.patch.object(optimizers, "_processor_flags", return_value=flags):
-            self.assertEqual(resolve_precision("auto"), expected)
-
-    @parameterized.parameters(((9, 0), "mixed_bfloat16"), ((7, 5), "mixed_float16"), ((6, 1), "float32"))
-    def test_auto_precision_asks_the_gpu(self, capability, expected):
-        details = {"compute_capability": capability}
-        with (
-            mock.patch.object(tf.config, "list_physical_devices", return_value=["a GPU"]),
-            mock.patch.object(tf.config.experimental, "get_device_details", return_value=details),
-        ):
-            self.assertEqual(resolve_precision("auto"), expected)
 
     def test_momentum_is_used(self):
         optimizer = build_optimizer(

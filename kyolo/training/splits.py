@@ -1,0 +1,100 @@
+"""The splits of a configuration's data set, and the batches made of them."""
+
+import dataclasses
+
+import tensorflow as tf
+
+from kyolo.config import Config, ConfigError, DataConfig, image_hw
+from kyolo.data import Augmentation, ImageStore, Index, ReadOptions, Share, load_index, make_dataset
+from kyolo.errors import InputError
+
+
+def make_store(config: Config) -> ImageStore:
+    """Where the images of both splits are kept, fitted to the network's size."""
+    return ImageStore(image_hw(config.data.image_size), fit=config.data.fit, cache=config.data.cache)
+
+
+def load_splits(config: Config, store: ImageStore) -> tuple[Index, Index]:
+    """Reads the split that is trained on and the one that is scored.
+
+    Raises:
+        ConfigError: see `load_split`.
+        InputError: see `load_split`, and for splits of different classes.
+    """
+    train_index, val_index = (load_split(config.data, split, store) for split in ("train", validation_split(config)))
+    if train_index.class_names != val_index.class_names:
+        raise InputError(
+            f"The splits of {config.data.path} differ in their classes: expected {list(train_index.class_names)} as in "
+            f"train, received {list(val_index.class_names)}"
+        )
+    return train_index, val_index
+
+
+def load_split(config: DataConfig, split: str, store: ImageStore | None = None) -> Index:
+    """Reads a split of the data set that the configuration names, as it says.
+
+    Raises:
+        ConfigError: it names none.
+        InputError: see `kyolo.data.load_index`.
+    """
+    if config.path is None:
+        raise ConfigError("data.path", "missing; expected the folder of a data set (--data SET), received null")
+    return load_index(config.path, split, read_options(config), store=store)
+
+
+def read_options(config: DataConfig) -> ReadOptions:
+    """How the configuration wants a data set to be read."""
+    return ReadOptions(**{field.name: getattr(config, field.name) for field in dataclasses.fields(ReadOptions)})
+
+
+def validation_split(config: Config) -> str:
+    """The split that is scored at the end of epochs: "dev" where the configuration cuts one off, else "val"."""
+    return "dev" if config.data.dev_fraction else "val"
+
+
+def train_batches(
+    config: Config,
+    index: Index,
+    store: ImageStore,
+    *,
+    stride: int = 32,
+    start_step: int = 0,
+    share: Share = Share(),  # noqa: B008 (frozen)
+) -> tf.data.Dataset:
+    """The endless batches of training.
+
+    Args:
+        config: its recipe.
+        index: the split that is trained on.
+        store: of its images.
+        stride: the network's largest, for `augment.multi_scale`.
+        start_step: batches to leave out.
+        share: the part of each batch that is read. Default: all of it.
+    """
+    return make_dataset(
+        index,
+        "train",
+        image_size=store.image_size,
+        batch_size=config.train.batch_size,
+        fit=store.fit,
+        augment=Augmentation(**dataclasses.asdict(config.augment)),
+        seed=config.train.seed,
+        epochs=config.train.epochs,
+        cache=store,
+        start_step=start_step,
+        repeat_threshold=config.data.repeat_threshold,
+        stride=stride,
+        share=share,
+    )
+
+
+def val_batches(config: Config, index: Index, store: ImageStore) -> tf.data.Dataset:
+    """The batches that are scored, in order and not augmented."""
+    return make_dataset(
+        index,
+        validation_split(config),
+        image_size=store.image_size,
+        batch_size=config.evaluation.batch_size,
+        fit=store.fit,
+        cache=store,
+    )

@@ -1,0 +1,43 @@
+"""The detector that a training starts from."""
+
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from kyolo.config import Config, ConfigError
+from kyolo.models.build import build_detector
+from kyolo.models.detector import Detector
+from kyolo.training.checkpoint import load_checkpoint
+from kyolo.training.optimizers import freeze_layers
+from kyolo.weights.transfer import transfer_weights
+
+
+def start_detector(config: Config) -> Detector:
+    """Builds the detector with the weights that training starts from, its frozen layers frozen.
+
+    Raises:
+        ConfigError: for weights or layers that do not fit the model.
+        InputError: for weights that cannot be read.
+    """
+    detector = build_detector(config.model, seed=config.train.seed)
+    if config.model.weights is not None:
+        _carry_over(detector, config.model.weights)
+    freeze_layers(detector, config.train.freeze)
+    return detector
+
+
+def _carry_over(detector: Detector, source: str) -> None:
+    """Starts from the weights of a run or a checkpoint."""
+    path = Path(source)
+    checkpoint = load_checkpoint(path / "weights" / "best.npz" if path.is_dir() else path)
+    report = transfer_weights(detector, checkpoint.group("ema") or checkpoint.group("model"))
+    tqdm.write(report.summary(), file=sys.stderr)
+    # Other classes than before are no mistake: those logits start anew.
+    wrong = [path for path, _, _ in report.mismatched if "_class_" not in path]
+    if wrong or not report.placed:
+        raise ConfigError(
+            "model.weights",
+            f"expected weights whose shapes agree with the model's, received {source} with {len(wrong)} others and "
+            f"{len(report.placed)} that fit",
+        )
