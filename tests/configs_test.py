@@ -10,7 +10,9 @@ from absl.testing import absltest, parameterized
 import kyolo
 from kyolo.models.cost import count_weights
 
-CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs").rglob("*.yaml"))
+FOLDER = pathlib.Path(__file__).parents[1] / "configs"
+CONFIGS = sorted(FOLDER.glob("*.yaml"))
+COCO = sorted((FOLDER / "coco").glob("*.yaml"))
 SMALL_SIZES = ("p", "n", "s")  # The others take many seconds to build.
 
 # Trainable weights at 80 classes, as published with the architecture.
@@ -54,6 +56,22 @@ class ConfigsTest(parameterized.TestCase):
     @pytest.mark.slow
     def test_large_model_builds_and_runs(self, path):
         self.check_runs(path)
+
+    @parameterized.named_parameters((path.stem, path) for path in COCO)
+    def test_the_recipe_of_coco_is_that_of_the_publication(self, path):
+        config = kyolo.load_config(path)
+        self.assertEqual(config.model, kyolo.load_config(FOLDER / path.name).model)  # which builds and runs, see above
+        self.assertEqual((config.data.image_size, config.train.epochs, config.train.batch_size), (640, 500, 8 * 16))
+        self.assertEqual(config.train.distribute, "mirrored")
+        optimizer = config.train.optimizer
+        self.assertEqual((optimizer.kind, optimizer.learning_rate, optimizer.momentum), ("sgd", 0.01, 0.937))
+        # 5e-4 there for 64 images is added to the gradient, and goes through momentum: decay x (1 + m + m^2 + ...).
+        self.assertAlmostEqual(optimizer.weight_decay, 5e-4 * 128 / 64 / (1 - 0.937), places=4)
+        self.assertEqual(config.augment.scale, 0.5 if config.model.backbone.size in "ns" else 0.9)
+        self.assertIn("Not run here", path.read_text())
+
+    def test_every_size_has_a_recipe_for_coco(self):
+        self.assertEqual({path.stem for path in COCO}, set(PUBLISHED))
 
 
 if __name__ == "__main__":
