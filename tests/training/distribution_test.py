@@ -1,7 +1,6 @@
 """Several replicas: what they are told, and that they train as one."""
 
 import contextlib
-import io
 import json
 import os
 import pathlib
@@ -20,10 +19,10 @@ import tensorflow as tf
 import yaml
 from absl.testing import absltest, parameterized
 
-from kyolo.config import ConfigError, TrainConfig, apply_overrides, load_config
+from kyolo.config import ConfigError, TrainConfig
 from kyolo.data import Share, write_shapes
 from kyolo.errors import InputError
-from kyolo.training import load_checkpoint, train
+from kyolo.training import load_checkpoint
 from kyolo.training.distribution import Cluster, Distribution, read_cluster
 from tests.test_case import ROOT, TestCase
 
@@ -146,9 +145,11 @@ class TrainTest(tf.test.TestCase):
         super().setUpClass()
         cls.folder = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
         write_shapes(cls.folder / "set", train=20, val=2, image_size=64)
-        with contextlib.redirect_stderr(io.StringIO()):
-            config = apply_overrides(load_config(CONFIG), [*SETTINGS, f"data.path={cls.folder / 'set'}"])
-            cls.metrics = train(config, cls.folder / "one")
+        # By the script that starts the replicas: other kernels of TensorFlow (with oneDNN or without) round otherwise.
+        script = [sys.executable, ROOT / "tests/training/worker.py", cls.folder / "one.npz", "0"]
+        command = [*script, "train", "--output", cls.folder / "one", *cls.new_run()]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1"}
+        subprocess.run(command, env=environment, stderr=subprocess.DEVNULL, check=True)
         cls.expected = load_checkpoint(cls.folder / "one/weights/last.npz")
 
     def start(self, name, *arguments, die_after=0, tf_config=None):
@@ -173,9 +174,10 @@ class TrainTest(tf.test.TestCase):
         _, stderr = process.communicate()
         self.assertEqual(process.returncode, 0, stderr)
 
-    def new_run(self):
+    @classmethod
+    def new_run(cls):
         settings = [argument for text in SETTINGS for argument in ("--set", text)]
-        return ["--config", CONFIG, "--data", self.folder / "set", *settings]
+        return ["--config", CONFIG, "--data", cls.folder / "set", *settings]
 
     def check_run(self, name):
         """The run's last checkpoint and its history are those of one replica."""
