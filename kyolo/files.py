@@ -1,6 +1,7 @@
 """Writing files and folders whole or not at all."""
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -9,7 +10,10 @@ from typing import BinaryIO
 
 from kyolo.errors import InputError
 
-PART = ".part"  # ends the names of files that are being written; a process that is killed leaves them
+
+def part_of(path: Path) -> Path:
+    """Where the next content of `path` is written to first; a process that is killed leaves this file."""
+    return path.with_name(f"{path.name}.part")
 
 
 @contextlib.contextmanager
@@ -22,7 +26,7 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
     Raises:
         InputError: the file cannot be written, on a full disk for example. What stood at `path` is still there.
     """
-    part = path.with_name(f"{path.name}{PART}")
+    part = part_of(path)
     try:
         with open(part, "wb") as file:
             yield file
@@ -34,17 +38,21 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
         part.unlink(missing_ok=True)
         if not isinstance(error, OSError):
             raise
+        received = error.strerror or error
         raise InputError(
-            f"Cannot write {path}: expected a disk with room and leave to write, received {error.strerror!r}; mend "
-            f"that and run again (a training with --resume). What stood there is kept"
+            f"Cannot write {path}: expected a disk with room and leave to write, received {received!r}; mend that and "
+            f"run again (a training with --resume). What stood there is kept"
         ) from error
 
 
 def _sync_folder(folder: Path) -> None:
-    """Brings the names in a folder to the disk: a file's own sync does not."""
+    """Brings the names in a folder to the disk, which a file's own sync does not; some file systems cannot."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(descriptor)
 

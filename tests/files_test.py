@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import os
 import pathlib
 import resource
@@ -55,6 +56,19 @@ class FilesTest(TestCase):
             write_text(path, "new")
         part = f"{path}.part"
         self.assertEqual(calls, [("fsync", part), ("replace", part, str(path)), ("fsync", str(self.folder))])
+
+    def test_a_file_system_that_cannot_sync_folders_is_written_to(self):
+        path = self.folder / "a.txt"
+        sync = os.fsync
+
+        def fsync(descriptor):
+            if os.path.isdir(f"/proc/self/fd/{descriptor}"):
+                raise OSError(errno.EINVAL, "Invalid argument")
+            sync(descriptor)
+
+        with mock.patch.object(os, "fsync", fsync):
+            write_text(path, "new")
+        self.assertEqual(path.read_text(), "new")
 
     def test_new_output_appears_when_it_is_whole(self):
         path = self.folder / "deep" / "out"

@@ -13,12 +13,18 @@ import keras
 from kyolo.config import Config, ConfigError, ModelConfig, load_config, save_config
 from kyolo.data import DataReport
 from kyolo.errors import InputError
-from kyolo.files import PART, write_text
+from kyolo.files import part_of, write_text
 from kyolo.models.build import build_detector
 from kyolo.models.detector import Detector
 from kyolo.training.checkpoint import load_checkpoint
 from kyolo.training.environment import describe_environment
 from kyolo.weights.transfer import transfer_weights
+
+LOCK = "run.lock"
+WRITTEN = (
+    "config.yaml", "environment.json", "data_report.json", "history.csv", "metrics.json", "weights/best.npz",
+    "weights/last.npz",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,18 +89,23 @@ def complete_run(path: Path) -> None:
 
     No other process may write there at the time.
     """
-    for part in path.rglob(f"*{PART}"):
-        part.unlink()
+    for part in _parts(path):
+        part.unlink(missing_ok=True)
     (path / "weights").mkdir(exist_ok=True)
     if not (path / "environment.json").exists():
         write_text(path / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
 
 
+def _parts(path: Path) -> list[Path]:
+    """What a process that was killed may have left of the files of a run."""
+    return [part_of(path / name) for name in WRITTEN]
+
+
 def check_new(path: Path) -> None:
-    """Raises InputError where a run cannot be made: a folder with something in it, or a file."""
+    """Raises InputError where a run cannot be made: a folder with other files than a killed start leaves, or a file."""
     if path.exists() and not path.is_dir():
         raise InputError(f"Cannot write a run to {path}: expected a folder or nothing, received a file")
-    if path.is_dir() and any(file.suffix != PART for file in path.iterdir()):
+    if path.is_dir() and not {path / LOCK, *_parts(path)}.issuperset(path.iterdir()):
         what = "another run" if (path / "config.yaml").exists() else "other files"
         raise InputError(
             f"Cannot write a run to {path}: expected an empty or a new folder, received one that holds {what}; "
@@ -137,8 +148,11 @@ def training_folder(path: Path, config: Config, reports: Mapping[str, DataReport
         InputError: another process trains this run, or the folder of a new one holds something.
     """
     if not resume:
-        create_run(path, config)
+        check_new(path)
+        path.mkdir(parents=True, exist_ok=True)
     with locked(path):
+        if not resume:
+            create_run(path, config)
         complete_run(path)
         documents = {split: report.to_dict() for split, report in reports.items()}
         write_text(path / "data_report.json", json.dumps(documents, indent=2) + "\n")
@@ -152,7 +166,7 @@ def locked(path: Path) -> Iterator[None]:
     Raises:
         InputError: when another process trains this run.
     """
-    lock = path / "run.lock"
+    lock = path / LOCK
     busy = InputError(f"{path} is being trained by another process, which holds {lock}; wait for it to end")
     with open(lock, "w") as file:
         try:

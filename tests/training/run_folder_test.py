@@ -4,7 +4,7 @@ from absl.testing import absltest
 
 from kyolo.config import Config, apply_overrides
 from kyolo.errors import InputError
-from kyolo.training.run_folder import complete_run, create_run, open_run
+from kyolo.training.run_folder import complete_run, create_run, open_run, training_folder
 from tests.test_case import TestCase
 
 
@@ -24,6 +24,34 @@ class RunFolderTest(TestCase):
             open_run(self.run_folder)
         create_run(self.run_folder, self.config)
         self.assertEqual(self.names(), ["config.yaml", "environment.json", "weights"])
+
+    def test_killed_when_it_had_only_its_lock(self):
+        self.run_folder.mkdir()
+        (self.run_folder / "run.lock").touch()
+        with training_folder(self.run_folder, self.config, {}, resume=False):
+            self.assertEqual(
+                self.names(), ["config.yaml", "data_report.json", "environment.json", "run.lock", "weights"]
+            )
+
+    def test_files_of_others_are_left_alone(self):
+        self.run_folder.mkdir()
+        download = self.run_folder / "film.mkv.part"
+        download.write_text("half")
+        with self.assertRaisesRegex(InputError, "holds other files"):
+            create_run(self.run_folder, self.config)
+        download.rename(self.folder / download.name)
+        create_run(self.run_folder, self.config)
+        (self.folder / download.name).rename(download)
+        complete_run(self.run_folder)
+        self.assertEqual(download.read_text(), "half")
+
+    def test_of_two_that_start_at_once_one_goes_on(self):
+        with (
+            training_folder(self.run_folder, self.config, {}, resume=False),
+            self.assertRaises(InputError),
+            training_folder(self.run_folder, self.config, {}, resume=False),
+        ):
+            pass
 
     def test_killed_when_its_configuration_was_there(self):
         create_run(self.run_folder, self.config)
