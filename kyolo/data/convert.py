@@ -57,7 +57,7 @@ def convert(
         InputError: the source cannot be read, the output exists, or the format takes two images for one.
     """
     options = options or ReadOptions()
-    _check(to, options, shards)
+    _check(to, options, shards, copy=copy)
     with new_output(output, folder=True) as folder:
         folder.mkdir()
         splits = [*find_splits(Path(source), options)[1], *["val"] * bool(options.val_fraction)]
@@ -72,7 +72,7 @@ def convert(
         return reports
 
 
-def _check(to: str, options: ReadOptions, shards: int | None) -> None:
+def _check(to: str, options: ReadOptions, shards: int | None, *, copy: bool) -> None:
     """Raises InputError for what no conversion can do."""
     if to not in FORMATS:
         raise InputError(f"Unknown format: expected one of {', '.join(FORMATS)}, received {to!r:.80}")
@@ -82,6 +82,8 @@ def _check(to: str, options: ReadOptions, shards: int | None) -> None:
         )
     if shards is not None and (to != "tfrecord" or shards < 1):
         raise InputError(f"expected shards of tfrecord only, and 1 or more, received {shards} of {to}")
+    if copy and to == "tfrecord":
+        raise InputError("expected no copies of images (--copy) with tfrecord, which holds them itself, received both")
 
 
 def _check_classes(indices: dict[str, Index]) -> None:

@@ -129,6 +129,10 @@ class ConvertTest(TestCase):
             same = (self.folder / f"out{copy}/train/a.png").samefile(self.folder / "set/train/a.png")
             self.assertEqual(same, not copy)
 
+    def test_records_hold_the_images_themselves(self):
+        with self.assertRaisesRegex(InputError, "no copies of images .--copy. with tfrecord"):
+            convert(self.folder / "set", self.folder / "out", "tfrecord", copy=True)
+
     def test_val_fraction_makes_two_splits(self):
         write_shapes(self.folder / "set", train=40, val=1, image_size=32)
         (self.folder / "set/annotations/instances_val.json").unlink()
