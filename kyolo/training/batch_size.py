@@ -6,12 +6,12 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.client import device_lib  # the only place that says what a GPU's allocator may take
 
-from kyolo.config import Config, image_hw
+from kyolo.config import Config, training_hw
 from kyolo.data import Index
 from kyolo.errors import InputError
 from kyolo.models.build import build_detector, build_loss
 from kyolo.training.optimizers import build_optimizer, freeze_layers
-from kyolo.training.run_folder import dtype_policy
+from kyolo.training.run_folder import dtype_policy, from_scratch
 
 CPU_BATCH_SIZE = 16
 MAX_BATCH_SIZE = 64  # the reference's nominal batch: its learning rates are not made for more
@@ -20,36 +20,40 @@ SHARE = 0.65  # of the memory: the rest is for fragmentation and for batches wit
 MEASURED = (2, 4)  # images a step
 
 
-def resolve_batch_size(config: Config, index: Index) -> int:
+def resolve_batch_size(config: Config, index: Index, replicas: int = 1) -> int:
     """Turns "auto" into a number of images a step; a number stays what it is.
 
     On a GPU the memory of a step is measured at two small batches and extrapolated. On a CPU it is 16, the default.
+    Several replicas, which must have alike memory, get as many each.
 
     Args:
         config: the configuration, whose classes and precision are known.
         index: the data that is trained on.
+        replicas: number of them, on all machines.
 
     Raises:
         InputError: the memory does not hold a step with one image.
     """
     if isinstance(config.train.batch_size, int):
         return config.train.batch_size
-    images = index.num_images
+    images = index.num_images // replicas
     if not tf.config.list_physical_devices("GPU"):
-        return min(CPU_BATCH_SIZE, images)
+        return replicas * max(min(CPU_BATCH_SIZE // replicas, images), 1)
     limits = [device.memory_limit for device in device_lib.list_local_devices() if device.device_type == "GPU"]
-    return choose_batch_size(_measure_steps(config, index), min(limits), images)
+    most = max(MAX_BATCH_SIZE // replicas, 1)
+    return replicas * choose_batch_size(_measure_steps(config, index), min(limits), images, most)
 
 
-def choose_batch_size(peaks: Sequence[tuple[int, int]], memory: int, images: int) -> int:
+def choose_batch_size(peaks: Sequence[tuple[int, int]], memory: int, images: int, most: int = MAX_BATCH_SIZE) -> int:
     """The largest batch whose step, by a straight line through two measured ones, fits into a share of the memory.
 
-    A multiple of 8, or below that a power of 2; at most 64, and no more than leaves an epoch 8 steps.
+    A multiple of 8, or below that a power of 2, that leaves an epoch 8 steps.
 
     Args:
         peaks: images and bytes at the peak of two steps, the smaller batch first.
         memory: bytes of a GPU.
         images: in the data set.
+        most: images a step, at most.
 
     Raises:
         InputError: not one image fits.
@@ -67,17 +71,17 @@ def choose_batch_size(peaks: Sequence[tuple[int, int]], memory: int, images: int
             f"The GPU's memory holds no training step: expected {needed} for {small} images, received {there}; make "
             f"data.image_size or model.backbone.size smaller, or set train.batch_size"
         )
-    size = min(room, MAX_BATCH_SIZE, max(images // MIN_STEPS, 1))
+    size = min(room, most, max(images // MIN_STEPS, 1))
     return size // 8 * 8 if size >= 8 else 2 ** (size.bit_length() - 1)
 
 
 def _measure_steps(config: Config, index: Index) -> list[tuple[int, int]]:
     """Images, and bytes at the peak of a training step with so many, of a detector that is thrown away."""
-    size = image_hw(config.data.image_size)
+    size = training_hw(config)
     most = index.most_boxes * (4 if config.augment.mosaic else 1)
     peaks = []
     with dtype_policy(config.train.precision):
-        detector = build_detector(config.model)
+        detector = build_detector(from_scratch(config.model))
         freeze_layers(detector, config.train.freeze)
         optimizer = build_optimizer(config.train, MIN_STEPS, detector)
         loss = build_loss(config.model.loss, size)

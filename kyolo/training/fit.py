@@ -44,7 +44,7 @@ def train(config: Config | None, output: str | os.PathLike, *, resume: bool = Fa
     Raises:
         InputError: for bad data, a TF_CONFIG or a folder that cannot be used. Nothing is written then.
         ConfigError: for settings that do not fit the data, or the machine.
-        ConnectionError: when another machine of the run is lost.
+        WorkerLostError: when another machine of the run is lost.
         NonFiniteError: when a loss or a weight is no finite number any more; the last checkpoint is from before.
     """
     path = Path(output)
@@ -70,7 +70,7 @@ def _prepare(config: Config, path: Path, resume: bool, distribution: Distributio
     if distribution.is_chief:
         for split, report in reports.items():
             tqdm.write(f"{split}\n{report.table()}\n", file=sys.stderr)
-    config = distribution.share_config(resolve(config, train_index))
+    config = distribution.share_config(resolve(config, train_index, distribution.replicas))
     distribution.check_same_data(train_index)
     with dtype_policy(config.train.precision):
         restorable = distribution.from_chief(resume and Run(path, config).weights_path("last").exists())

@@ -15,8 +15,13 @@ FAST_BFLOAT16_GPU = (8, 0)  # compute capability
 FAST_FLOAT16_GPU = (7, 0)
 
 
-def resolve(config: Config, index: Index) -> Config:
+def resolve(config: Config, index: Index, replicas: int = 1) -> Config:
     """Fills in what the data and the machine decide: classes, precision and batch size.
+
+    Args:
+        config: the configuration.
+        index: the data that is trained on.
+        replicas: number of them, on all machines.
 
     Raises:
         ConfigError: when the configuration names other classes than the data, or accumulates more batches than there
@@ -41,7 +46,7 @@ def resolve(config: Config, index: Index) -> Config:
         data=dataclasses.replace(config.data, class_names=index.class_names),
         train=dataclasses.replace(config.train, precision=resolve_precision(config.train.precision)),
     )
-    batch_size = resolve_batch_size(config, index)
+    batch_size = resolve_batch_size(config, index, replicas)
     accumulated = config.train.optimizer.accumulate_steps
     steps = config.train.epochs * math.ceil(index.num_images / batch_size)
     if accumulated > steps:

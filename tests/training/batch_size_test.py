@@ -45,10 +45,10 @@ class BatchSizeTest(tf.test.TestCase, parameterized.TestCase):
     def test_a_number_stays(self):
         self.assertEqual(resolve_batch_size(Config(), index_of(3)), 16)
 
-    @parameterized.parameters((100, 16), (5, 5))
-    def test_on_a_cpu(self, images, expected):
+    @parameterized.parameters((100, 1, 16), (5, 1, 5), (100, 3, 15), (5, 2, 4), (1, 2, 2), (100, 20, 20))
+    def test_on_a_cpu(self, images, replicas, expected):
         with mock.patch.object(tf.config, "list_physical_devices", return_value=[]):
-            self.assertEqual(resolve_batch_size(AUTO, index_of(images)), expected)
+            self.assertEqual(resolve_batch_size(AUTO, index_of(images), replicas), expected)
 
     def test_on_a_gpu_each_batch_is_measured_after_its_first_step(self):
         config = apply_overrides(
@@ -56,7 +56,14 @@ class BatchSizeTest(tf.test.TestCase, parameterized.TestCase):
                    "train.precision=float32"]
         )  # fmt: skip
         calls = []
-        detector = mock.Mock(fit=lambda data, verbose: calls.append(int(next(iter(data))[0].shape[0])))  # noqa: ARG005
+        sizes = []
+
+        def fit(data, verbose):  # noqa: ARG001
+            images = next(iter(data))[0]
+            calls.append(int(images.shape[0]))
+            sizes.append(tuple(images.shape[1:]))
+
+        detector = mock.Mock(fit=fit)
         info = {"reset_memory_stats": lambda device: calls.append(f"reset {device}"),
                 "get_memory_info": lambda device: {"peak": (1 + calls[-1]) * GIB}}  # noqa: ARG005  # fmt: skip
         devices = [types.SimpleNamespace(device_type=kind, memory_limit=20 * GIB) for kind in ("CPU", "GPU")]
@@ -68,7 +75,11 @@ class BatchSizeTest(tf.test.TestCase, parameterized.TestCase):
         ):
             # 1 GiB and one an image: 13 GiB hold 12.
             self.assertEqual(resolve_batch_size(config, index_of(1000)), 8)
-        self.assertEqual(calls, [2, "reset GPU:0", 2, 4, "reset GPU:0", 4])
+            self.assertEqual(calls, [2, "reset GPU:0", 2, 4, "reset GPU:0", 4])
+            # Two replicas hold as many each, of three times as many pixels.
+            scaled = apply_overrides(config, ["augment.multi_scale=0.5"])
+            self.assertEqual(resolve_batch_size(scaled, index_of(1000), replicas=2), 16)
+            self.assertEqual(sizes[-1], (96, 96, 3))
 
 
 if __name__ == "__main__":
