@@ -150,8 +150,10 @@ class Detector(keras.Model):
             name: a part ("backbone"), a layer ("head/P4_box_1"), or how the names of several begin ("backbone/stack1").
 
         Raises:
-            ValueError: the name means no layer.
+            ValueError: the name means no layer, or the detector is compiled: its optimizer would not know.
         """
+        if self.compiled:
+            raise ValueError(f"freeze({name!r}): expected a detector that is not compiled yet, received a compiled one")
         for layer in select_layers(self, name).values():
             layer.trainable = False
         self.frozen.append(name)

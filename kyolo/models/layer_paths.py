@@ -1,5 +1,6 @@
 """Layers by name: a part of the detector, or a path below one."""
 
+import difflib
 import re
 
 PARTS = ("backbone", "top", "neck", "head")
@@ -73,7 +74,8 @@ def _what_there_is(layers, name):
     """The parts, and below the part that was named how the names of its layers begin."""
     part, below, _ = name.partition("/")
     expected = f"a part ({', '.join(PARTS)}) or a path of layers below one"
-    if not below or part not in PARTS:
-        return expected
-    starts = dict.fromkeys(re.match(r"[^/_]+/[^/_]+", path)[0] for path in layers if path.startswith(f"{part}/"))
-    return f"{expected}, such as {', '.join(starts)}"
+    if below and part in PARTS:
+        starts = dict.fromkeys(re.match(r"[^/_]+/[^/_]+", path)[0] for path in layers if path.startswith(f"{part}/"))
+        expected = f"{expected}, such as {', '.join(starts)}"
+    nearest = difflib.get_close_matches(name, [*PARTS, *layers], 1)
+    return f"{expected} (did you mean {nearest[0]}?)" if nearest else expected

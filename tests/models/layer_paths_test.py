@@ -54,6 +54,11 @@ class LayerPathsTest(tf.test.TestCase, parameterized.TestCase):
         with self.assertRaisesRegex(ValueError, "such as head/P4, head/P5, received 'head/P3'"):
             select_layers(self.detector, "head/P3")
 
+    @parameterized.parameters(("bone", "backbone"), ("head/P4_bx_1/norm", "head/P4_box_1/norm"))
+    def test_the_error_asks_for_what_is_near(self, name, meant):
+        with self.assertRaisesRegex(ValueError, f"did you mean {meant}"):
+            select_layers(self.detector, name)
+
     def test_the_longest_name_counts(self):
         factors = {"top/attention_0_gam": 10.0, "top": 0.5, "top/attention_0_gam/squeeze_norm": 2.0}
         for order in (sorted(factors), sorted(factors, reverse=True)):
@@ -93,6 +98,12 @@ class FreezeTest(tf.test.TestCase):
         for variable in self.detector.variables:
             moves = "moving" in variable.name and variable.path.rpartition("/")[0] in learns
             self.assertEqual(np.array_equal(variable.numpy(), before[variable.path]), not moves, msg=variable.path)
+
+    def test_not_after_compile(self):
+        detector = kyolo.build_detector(MODEL)
+        detector.compile("sgd")
+        with self.assertRaisesRegex(ValueError, "freeze\\('neck'\\): expected a detector that is not compiled yet"):
+            detector.freeze("neck")
 
     def test_a_file_keeps_it(self):
         path = os.path.join(self.get_temp_dir(), "detector.keras")
