@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras import Variable, ops
 
 from kyolo.data import Index
-from kyolo.errors import NonFiniteError
+from kyolo.errors import InputError, NonFiniteError
 from kyolo.replicas import local_copies
 from kyolo.training.run_folder import Run
 
@@ -66,11 +66,21 @@ class FiniteGuard:
     def _stop(self, step: int, problem: str, batches: int = 1) -> None:
         epoch, done = divmod(step - 1, self.steps_per_epoch)
         where = f"epoch {epoch + 1}, step {done + 1} of {self.steps_per_epoch}"
-        names = [", ".join(self.name_images(number)) for number in range(step - 1, max(step - 1 - batches, -1), -1)]
-        images = "; of the one before: ".join(names)
+        images = "; of the one before: ".join(
+            self._names(number) for number in range(step - 1, max(step - 1 - batches, -1), -1)
+        )
         last = self.run.weights_path("last")
-        kept = f"{last} is the last good state" if last.exists() else "there is no checkpoint yet"
+        if last.exists():
+            kept = f"{last} is the last good state"
+        else:
+            kept = "there is no checkpoint yet" if self.run.path.exists() else "the chief keeps the checkpoints"
         raise NonFiniteError(f"Training stopped at {where}: {problem}; images of the batch: {images}; {kept}; {ADVICE}")
+
+    def _names(self, step: int) -> str:
+        try:
+            return ", ".join(self.name_images(step))
+        except (InputError, OSError, tf.errors.OpError) as error:  # less to know, but still the number to report
+            return f"unknown, for they cannot be read again ({str(error).splitlines()[0]})"
 
 
 def name_images(batches: tf.data.Dataset, index: Index) -> list[str]:

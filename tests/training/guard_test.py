@@ -57,6 +57,11 @@ class FiniteGuardTest(TestCase):
         with self.assertRaisesRegex(NonFiniteError, "epoch 1, step 1 of 3.*of the batch: d.jpg; there"):
             self.guard.check_losses(1, bad)
 
+    def test_images_that_cannot_be_read_again(self):
+        self.guard.name_images = mock.Mock(side_effect=OSError("the disk is gone"))
+        with self.assertRaisesRegex(NonFiniteError, "images of the batch: unknown, .*the disk is gone.*no checkpoint"):
+            self.guard.check_losses(5, {**LOSSES, "box": math.nan})
+
     def test_a_weight_that_is_no_number(self):
         (self.folder / "weights/last.npz").touch()
         variables = [(name, keras.Variable([1.0, value])) for name, value in (("good", 2.0), ("bad", math.nan))]
