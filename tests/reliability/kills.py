@@ -25,6 +25,13 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = Path(__file__).with_name("planted_kill.py")
 MOST_KILLS = 3  # of one training
+VARIANTS = {  # the data, and the settings beside those below
+    "float32": ("data", ()),
+    "tfrecord": ("records", ()),
+    "accumulated": ("data", ("train.optimizer.accumulate_steps=2", "train.optimizer.kind=sgd")),
+    "mixed_bfloat16": ("data", ("train.precision=mixed_bfloat16",)),
+    "mixed_float16": ("data", ("train.precision=mixed_float16",)),
+}
 SETTINGS = (  # Three epochs of three steps; checkpoints after steps 2, 3, 4, 6, 8 and 9.
     "model.backbone.size=p", "model.levels=[P2, P3]", "model.loss.box.kind=wiou",
     "data.image_size=32", "train.epochs=3", "train.batch_size=4", "train.precision=float32", "train.checkpoint_every=2",
@@ -42,17 +49,19 @@ class Kill:
 
 
 def write_data(folder):
-    from kyolo.data import write_shapes
+    from kyolo.data import convert, write_shapes
 
     write_shapes(folder / "data", train=10, val=4, image_size=32)
+    convert(folder / "data", folder / "records", "tfrecord", shards=2)
 
 
-def start(run, kill=Kill()):
+def start(run, variant, kill=Kill()):
     """Starts a training on the data beside its folder, or goes on with it: returns the process."""
     arguments = ["--resume"]
     if not (run / "config.yaml").exists():
-        settings = [argument for setting in SETTINGS for argument in ("--set", setting)]
-        arguments = ["--config", ROOT / "configs" / "yolov8_n.yaml", "--data", run.parent / "data", *settings]
+        data, more = VARIANTS[variant]
+        settings = [argument for setting in (*SETTINGS, *more) for argument in ("--set", setting)]
+        arguments = ["--config", ROOT / "configs" / "yolov8_n.yaml", "--data", run.parent / data, *settings]
     return subprocess.Popen(
         [sys.executable, PROGRAM, kill.call, str(kill.number), "train", "--output", run, *arguments],
         stdout=subprocess.PIPE,
@@ -70,11 +79,11 @@ def finish(process):
     return json.loads(stdout.splitlines()[-1]) if process.returncode == 0 else None
 
 
-def train(run, kill=Kill()):
+def train(run, variant, kill=Kill()):
     """Starts or resumes a training and waits for its end or its kill, as `finish` does."""
     lock = run / "run.lock"
     before = lock.stat().st_mtime_ns if lock.exists() else None
-    process = start(run, kill)
+    process = start(run, variant, kill)
     if kill.delay is not None:
         while process.poll() is None and (not lock.exists() or lock.stat().st_mtime_ns == before):
             time.sleep(0.01)
@@ -119,16 +128,16 @@ def choose(seed, calls, seconds):
         yield chance.choice([planted, timed])
 
 
-def try_once(folder, seed, calls, seconds):
-    """Trains with kills in `folder/SEED`; returns what differs from `folder/reference`."""
+def try_once(folder, seed, variant, calls, seconds):
+    """Trains with kills in `folder/SEED`; returns what differs from `folder/VARIANT`, which nobody disturbed."""
     run = folder / str(seed)
     for kill in choose(seed, calls, seconds):
         print(f"  {kill}", flush=True)
-        if train(run, kill) is not None:  # the call did not come again, or the end came first
+        if train(run, variant, kill) is not None:  # the call did not come again, or the end came first
             break
     else:
-        train(run)
-    return differences(folder / "reference", run)
+        train(run, variant)
+    return differences(folder / variant, run)
 
 
 def main():
@@ -139,15 +148,17 @@ def main():
     )
     args = parser.parse_args()
     failed = []
+    undisturbed = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_data(folder)
-        begin = time.monotonic()
-        calls = train(folder / "reference")
-        seconds = time.monotonic() - begin
         for seed in range(args.seed, args.seed + args.tries):
-            print(f"seed {seed}", flush=True)
-            different = try_once(folder, seed, calls, seconds)
+            variant = list(VARIANTS)[seed % len(VARIANTS)]
+            print(f"seed {seed}: {variant}", flush=True)
+            if variant not in undisturbed:
+                begin = time.monotonic()
+                undisturbed[variant] = train(folder / variant, variant), time.monotonic() - begin
+            different = try_once(folder, seed, variant, *undisturbed[variant])
             print(f"  {different or 'equal'}", flush=True)
             failed += [seed] * bool(different)
     print(f"{args.tries - len(failed)} of {args.tries} trainings equal; seeds that failed: {failed or 'none'}")

@@ -17,14 +17,18 @@ CALLS = {  # Of those that a training makes, some, with how often it makes them 
 class KillsTest(TestCase):
     @pytest.mark.slow
     def test_a_killed_training_ends_as_one_that_was_not(self):
-        call = random.SystemRandom().choice(sorted(CALLS))
-        kill = kills.Kill(call, random.SystemRandom().randint(1, CALLS[call]))
+        seed = random.SystemRandom().randrange(10**6)
+        chance = random.Random(seed)
+        call = chance.choice(sorted(CALLS))
+        kill = kills.Kill(call, chance.randint(1, CALLS[call]))
+        variant = chance.choice(list(kills.VARIANTS))
+        drawn = f"seed {seed}: {variant}, {kill}"
         kills.write_data(self.folder)
-        undisturbed = kills.start(self.folder / "reference")
-        self.assertIsNone(kills.train(self.folder / "run", kill), f"{kill} did not come")
+        undisturbed = kills.start(self.folder / "undisturbed", variant)
+        self.assertIsNone(kills.train(self.folder / "run", variant, kill), f"{drawn}: did not come")
         kills.finish(undisturbed)
-        kills.train(self.folder / "run")
-        self.assertEmpty(kills.differences(self.folder / "reference", self.folder / "run"), kill)
+        kills.train(self.folder / "run", variant)
+        self.assertEmpty(kills.differences(self.folder / "undisturbed", self.folder / "run"), drawn)
 
 
 if __name__ == "__main__":
