@@ -19,6 +19,13 @@ class NonFiniteError(ArithmeticError):
     """
 
 
+class WorkerLostError(RuntimeError):
+    """Another machine of a run is gone: the command line prints one line and exits with 1.
+
+    The message says which, and what to do.
+    """
+
+
 def is_line(text: str) -> bool:
     """Whether a text stands on one line and every stream takes it."""
     return not any(unicodedata.category(character) in _NOT_IN_A_LINE for character in text)

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 
 from kyolo.cli.options import CheckFailed, import_modules
 from kyolo.config import ConfigError
-from kyolo.errors import InputError, NonFiniteError
+from kyolo.errors import InputError, NonFiniteError, WorkerLostError
 
 COMMANDS = ("train", "evaluate", "predict", "export", "convert")  # Each is a module of this package.
 OK, CHECK_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -51,11 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # The reader of stdout, `head` perhaps, has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return INTERRUPTED
-    except (CheckFailed, ConfigError, InputError, NonFiniteError, OSError) as error:
+    except (CheckFailed, ConfigError, InputError, NonFiniteError, WorkerLostError, OSError) as error:
         if debug:
             traceback.print_exc()
         print(f"kyolo: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return CHECK_FAILED if isinstance(error, CheckFailed | NonFiniteError | ConnectionError) else BAD_INPUT
+        return CHECK_FAILED if isinstance(error, CheckFailed | NonFiniteError | WorkerLostError) else BAD_INPUT
     except KeyboardInterrupt as interrupt:
         if debug:
             traceback.print_exc()

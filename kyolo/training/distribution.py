@@ -4,24 +4,28 @@ import contextlib
 import dataclasses
 import json
 import re
+import signal
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
 from kyolo.config import Config, ConfigError, TrainConfig, config_to_dict
 from kyolo.data import Index, Share
-from kyolo.errors import InputError
+from kyolo.errors import InputError, WorkerLostError
+from kyolo.replicas import local_copies
 
 LOST = (  # what TensorFlow raises when another worker is gone
     tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError,
     tf.errors.FailedPreconditionError,
 )  # fmt: skip
+EXAMPLE = '{"cluster": {"worker": ["host-0:2222", "host-1:2222"]}, "task": {"type": "worker", "index": 0}}'
+ADDRESS = re.compile(r"[^\s:]+:(\d+)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,25 +42,33 @@ class Cluster:
 
 
 def read_cluster(environment: Mapping[str, str]) -> Cluster | None:
-    """Reads TF_CONFIG; None where there is none.
+    """Reads TF_CONFIG; None where it is not set, or empty.
+
+    A cluster may have one "chief" beside its workers, as TensorFlow's own scripts call the first.
 
     Raises:
         InputError: when it is not what TensorFlow expects for training on workers that compute in step.
     """
     text = environment.get("TF_CONFIG")
-    if text is None:
+    if not text:
         return None
     try:
         document = json.loads(text)
-        ((job, workers),), task = document["cluster"].items(), document["task"]
-        if (job, task["type"]) != ("worker", "worker") or task["index"] not in range(len(workers)):
+        jobs, task = document["cluster"], document["task"]
+        if unknown := set(jobs) - {"chief", "worker"}:
+            raise ValueError(f"jobs {sorted(unknown)}, of which training in step has none")
+        if len(jobs.get("chief", ())) > 1:
+            raise ValueError("more than one chief")
+        tasks = [(job, number) for job in ("chief", "worker") for number in range(len(jobs.get(job, ())))]
+        workers = [jobs[job][number] for job, number in tasks]
+        if (task["type"], task["index"]) not in tasks:
             raise ValueError("the task is none of the workers")
-        if len(set(workers)) < len(workers) or not all(re.fullmatch(r"[^\s:]+:\d+", address) for address in workers):
-            raise ValueError("the addresses are not host:port, each once")
-        return Cluster(tuple(workers), int(task["index"]))
+        ports = [int(ADDRESS.fullmatch(address)[1]) for address in workers if ADDRESS.fullmatch(address)]
+        if not len(set(workers)) == len(workers) == len(ports) or not all(0 < port < 2**16 for port in ports):
+            raise ValueError("the addresses are not host:port, each once, with ports from 1 to 65535")
+        return Cluster(tuple(workers), tasks.index((task["type"], task["index"])))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        example = '{"cluster": {"worker": ["host-0:2222", "host-1:2222"]}, "task": {"type": "worker", "index": 0}}'
-        raise InputError(f"TF_CONFIG: expected JSON such as {example}, received {text:.200} ({error})") from error
+        raise InputError(f"TF_CONFIG: expected JSON such as {EXAMPLE}, received {text:.200} ({error})") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +101,7 @@ class Distribution:
         """Raises ConfigError for settings that several replicas cannot have."""
         if self.replicas == 1:
             return
-        if isinstance(config.batch_size, str) or config.batch_size % self.replicas:
+        if isinstance(config.batch_size, int) and config.batch_size % self.replicas:
             problem = f"expected a multiple of the {self.replicas} replicas, received {config.batch_size}"
             raise ConfigError("train.batch_size", problem)
         if config.jit_compile:
@@ -109,21 +121,18 @@ class Distribution:
         """The chief's JSON document, on every worker; all of them must call it."""
         if self.cluster is None:
             return document
-        return json.loads(self._bytes_from_chief(json.dumps(document).encode()))
+        content = json.dumps(document).encode()
+        size = int(self._from_first_replica(np.array([len(content)]))[0])
+        return json.loads(self._bytes_from_chief(content, size))
 
-    @contextlib.contextmanager
-    def file_of_chief(self, path: Path) -> Iterator[Path]:
-        """The chief's file, for the time of a `with` block: the others have a copy, if there is one."""
+    def share_variables(self, variables: Iterable[keras.Variable]) -> None:
+        """Gives variables the values that they have on the chief, one after the other; all workers must call it."""
         if self.cluster is None:
-            yield path
             return
-        content = self._bytes_from_chief(path.read_bytes() if self.is_chief and path.exists() else b"")
-        with tempfile.TemporaryDirectory() as folder:
-            copy = path if self.is_chief else Path(folder) / path.name
-            if content and not self.is_chief:
-                copy.write_bytes(content)
-            del content
-            yield copy
+        for variable in variables:
+            value = local_copies(variable)[0].numpy()
+            received = self._bytes_from_chief(value.tobytes(), value.nbytes)
+            variable.assign(np.frombuffer(received, value.dtype).reshape(value.shape))
 
     def share_config(self, config: Config | None) -> Config:
         """The chief's configuration, on every worker."""
@@ -138,8 +147,8 @@ class Distribution:
         if own != expected:
             raise InputError(f"The data of the machines differ: expected {expected}, as the chief has, received {own}")
 
-    def _bytes_from_chief(self, content: bytes) -> bytes:
-        size = int(self._from_first_replica(np.array([len(content)]))[0])
+    def _bytes_from_chief(self, content: bytes, size: int) -> bytes:
+        """The `size` bytes that the chief has."""
         padded = np.zeros(size // 8 + 1, np.int64)  # never of size 0, which TensorFlow cannot sum
         if self.is_chief:
             padded.view(np.uint8)[:size] = np.frombuffer(content, np.uint8)
@@ -163,7 +172,8 @@ def start_distribution(config: TrainConfig | None, cluster: Cluster | None) -> I
 
     Raises:
         ConfigError: for `train.distribute` on one device, or on several machines.
-        ConnectionError: when another worker has died.
+        InputError: when this worker cannot be reached at its address in TF_CONFIG.
+        WorkerLostError: when another worker has died.
     """
     mirrored = config is not None and config.distribute == "mirrored"
     if cluster is None:
@@ -175,9 +185,43 @@ def start_distribution(config: TrainConfig | None, cluster: Cluster | None) -> I
     others = ", ".join(cluster.workers[: cluster.worker] + cluster.workers[cluster.worker + 1 :])
     tqdm.write(f"worker {cluster.worker} of {len(cluster.workers)} waits for {others}", file=sys.stderr)
     with _lost_workers(cluster):
-        distribution = Distribution(tf.distribute.MultiWorkerMirroredStrategy(), cluster)
+        distribution = Distribution(_join(cluster), cluster)
         yield distribution
         distribution.from_chief(None)  # TensorFlow takes a process that ends early for one that has died
+
+
+def _join(cluster: Cluster) -> tf.distribute.Strategy:
+    """Waits, for an hour at most, until all workers are there."""
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({"worker": cluster.workers}), task_type="worker", task_id=cluster.worker, rpc_layer="grpc"
+    )
+    try:
+        with _interrupt_ends_the_process():
+            return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+    except LOST:
+        raise
+    except tf.errors.OpError as error:
+        raise InputError(
+            f"TF_CONFIG: expected in cluster.worker.{cluster.worker} an address of this machine with a free port, "
+            f"received {cluster.workers[cluster.worker]} ({error.message.splitlines()[0]})"
+        ) from error
+
+
+@contextlib.contextmanager
+def _interrupt_ends_the_process() -> Iterator[None]:
+    """Has Ctrl-C end the process at once, and SIGTERM do as before afterwards.
+
+    While TensorFlow waits, no Python runs, handlers neither, and it has a handler of its own for SIGTERM by then.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    interrupt, terminate = signal.signal(signal.SIGINT, signal.SIG_DFL), signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
+        signal.signal(signal.SIGTERM, terminate)
 
 
 def _mirrored_strategy() -> tf.distribute.Strategy:
@@ -190,12 +234,13 @@ def _mirrored_strategy() -> tf.distribute.Strategy:
 
 @contextlib.contextmanager
 def _lost_workers(cluster: Cluster) -> Iterator[None]:
-    """Says in one line which worker has died: TensorFlow gives up what the others were computing together."""
+    """Says in one line which worker has died: TensorFlow gives up what the others compute with it."""
     try:
         yield
     except LOST as error:
         named = {int(number) for number in re.findall(r"/task:(\d+)", error.message)} - {cluster.worker}
         who = ", ".join(f"worker {number} ({cluster.workers[number]})" for number in sorted(named)) or "another worker"
-        raise ConnectionError(
-            f"Lost {who}, and with it this run: look for its own message, then start all workers again with --resume"
+        raise WorkerLostError(
+            f"Lost {who}, and with it this run: look for its own message, then start all workers again with --resume "
+            f"(TensorFlow's {type(error).__name__})"
         ) from error

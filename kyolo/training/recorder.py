@@ -80,10 +80,22 @@ class RunRecorder(keras.callbacks.Callback):
         Raises:
             InputError: the checkpoint is damaged, of other data or of another configuration.
         """
-        with self.distribution.file_of_chief(self.run.weights_path("last")) as path:
-            if not path.exists():
-                return
-            checkpoint = load_checkpoint(path)
+        path = self.run.weights_path("last")
+        if self.distribution.is_chief and path.exists():
+            self._load(path)
+        self.state, self._running_means = self.distribution.from_chief([self.state, self._running_means])
+        self.distribution.share_variables(variable for named in self._groups().values() for _, variable in named)
+        if self.detector.ema is not None:
+            self.detector.ema.step.assign(self.detector.optimizer.iterations)
+
+    def _load(self, path: Path) -> None:
+        checkpoint = load_checkpoint(path)
+        if not self.state.keys() <= checkpoint.state.keys():
+            raise InputError(
+                f"{path} cannot be gone on from: expected the state of a training, received "
+                f"{', '.join(checkpoint.state)}; put back the last.npz that training wrote, or without it --resume "
+                f"begins the run anew"
+            )
         self._check_data(checkpoint.state["data"])
         for name, variables in self._groups().items():
             values = checkpoint.group(name)
@@ -95,10 +107,9 @@ class RunRecorder(keras.callbacks.Callback):
                 )
             for key, variable in variables:
                 variable.assign(values[key])
-        if self.detector.ema is not None:
-            self.detector.ema.step.assign(self.detector.optimizer.iterations)
         self.state = dict(checkpoint.state)
-        self._running_means = checkpoint.group("metrics") if self.state["step"] % self.steps_per_epoch else None
+        if self.state["step"] % self.steps_per_epoch:
+            self._running_means = {key: value.tolist() for key, value in checkpoint.group("metrics").items()}
 
     def _check_data(self, began_with: dict[str, str]) -> None:
         for split, fingerprint in self.state["data"].items():

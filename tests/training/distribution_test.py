@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -34,18 +35,26 @@ SETTINGS = (
     "train.schedule.warmup_epochs=0", "train.checkpoint_every=3", "train.evaluate_every=2", "train.tensorboard=false",
     "train.optimizer.kind=sgd", "train.optimizer.learning_rate=0.0002", "train.optimizer.clip_norm=3",
 )  # fmt: skip
+# Without oneDNN, which chooses among its kernels by the batch: after ten steps that alone makes 3e-4.
+ENVIRONMENT = {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1", "TF_ENABLE_ONEDNN_OPTS": "0"}
 
 
 class ClusterTest(parameterized.TestCase):
     def test_without(self):
         self.assertIsNone(read_cluster({}))
+        self.assertIsNone(read_cluster({"TF_CONFIG": ""}))
+
+    @parameterized.parameters(("chief", 0, 0), ("worker", 0, 1), ("worker", 1, 2))
+    def test_chief_apart(self, job, index, number):
+        task = f'"task": {{"type": "{job}", "index": {index}}}'
+        cluster = read_cluster({"TF_CONFIG": f'{{"cluster": {{"worker": ["b:2", "c:3"], "chief": ["a:1"]}}, {task}}}'})
+        self.assertEqual(cluster, Cluster(("a:1", "b:2", "c:3"), number))
 
     def test_worker(self):
         cluster = read_cluster({"TF_CONFIG": f'{{{HOSTS}, "task": {{"type": "worker", "index": 1}}}}'})
         self.assertEqual(cluster, Cluster(("a:1", "b:2"), 1))
 
     @parameterized.parameters(
-        "",
         "no json",
         "[]",
         "{}",
@@ -56,7 +65,10 @@ class ClusterTest(parameterized.TestCase):
         '{"cluster": {"worker": []}, "task": {"type": "worker", "index": 0}}',
         '{"cluster": {"worker": ["a:1", "a:1"]}, "task": {"type": "worker", "index": 0}}',
         '{"cluster": {"worker": ["a", "b:1"]}, "task": {"type": "worker", "index": 0}}',
+        '{"cluster": {"worker": ["a:0"]}, "task": {"type": "worker", "index": 0}}',
+        '{"cluster": {"worker": ["a:99999"]}, "task": {"type": "worker", "index": 0}}',
         '{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}, "task": {"type": "worker", "index": 0}}',
+        '{"cluster": {"worker": ["a:1"], "chief": ["b:1", "c:1"]}, "task": {"type": "worker", "index": 0}}',
     )
     def test_malformed(self, text):
         with self.assertRaisesRegex(InputError, "TF_CONFIG: expected JSON such as"):
@@ -137,6 +149,44 @@ def free_ports(count):
 
 
 @pytest.mark.slow
+class JoinTest(TestCase):
+    """What happens before all workers are there."""
+
+    def start(self, *addresses):
+        tf_config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": 0}}
+        write_shapes(self.folder / "set", train=2, val=1, image_size=64)
+        command = ["--config", CONFIG, "--data", self.folder / "set", "--output", self.folder / "run"]
+        process = subprocess.Popen(
+            [sys.executable, ROOT / "tools/train.py", *command],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CONFIG": json.dumps(tf_config)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.addCleanup(process.kill)
+        return process
+
+    def test_ctrl_c_ends_the_wait(self):
+        ports = free_ports(2)
+        process = self.start(*(f"127.0.0.1:{port}" for port in ports))
+        for line in process.stderr:
+            if line.startswith("worker 0 of 2 waits for"):
+                break
+        time.sleep(3)  # into TensorFlow
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+        self.assertEqual(process.returncode, -signal.SIGINT)
+        self.assertFalse((self.folder / "run").exists())
+
+    def test_an_address_that_is_taken(self):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            address = f"127.0.0.1:{taken.getsockname()[1]}"
+            process = self.start(address, "127.0.0.1:1")
+            message = process.communicate(timeout=60)[1].splitlines()[-1]
+        self.assertEqual(process.returncode, 2, message)
+        self.assertIn(f"cluster.worker.0 an address of this machine with a free port, received {address}", message)
+
+
+@pytest.mark.slow
 class TrainTest(tf.test.TestCase):
     """Ten steps on two replicas end as those of one with the whole batch, to 1e-4."""
 
@@ -145,15 +195,13 @@ class TrainTest(tf.test.TestCase):
         super().setUpClass()
         cls.folder = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
         write_shapes(cls.folder / "set", train=20, val=2, image_size=64)
-        # By the script that starts the replicas: other kernels of TensorFlow (with oneDNN or without) round otherwise.
         script = [sys.executable, ROOT / "tests/training/worker.py", cls.folder / "one.npz", "0"]
         command = [*script, "train", "--output", cls.folder / "one", *cls.new_run()]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1"}
-        subprocess.run(command, env=environment, stderr=subprocess.DEVNULL, check=True)
+        subprocess.run(command, env={**os.environ, **ENVIRONMENT}, stderr=subprocess.DEVNULL, check=True)
         cls.expected = load_checkpoint(cls.folder / "one/weights/last.npz")
 
     def start(self, name, *arguments, die_after=0, tf_config=None):
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1"}
+        environment = {**os.environ, **ENVIRONMENT}
         if tf_config is not None:
             environment["TF_CONFIG"] = json.dumps(tf_config)
         script = [sys.executable, ROOT / "tests/training/worker.py", self.folder / f"{name}.npz", str(die_after)]
@@ -211,13 +259,31 @@ class TrainTest(tf.test.TestCase):
         message = chief.communicate()[1].splitlines()[-1]
         self.assertLess(time.monotonic() - died, 60)
         self.assertEqual(chief.returncode, 1)
-        self.assertRegex(message, r"kyolo: error: Lost worker 1 \(127\.0\.0\.1:\d+\).*--resume$")
+        self.assertRegex(
+            message, r"kyolo: error: Lost worker 1 \(127\.0\.0\.1:\d+\).*--resume \(TensorFlow's \w+Error\)$"
+        )
         self.assertEqual(load_checkpoint(self.folder / "chief/weights/last.npz").state["step"], 6)
         for process in self.start_pair(("chief", "worker"), "--resume"):
             self.wait_for(process)
         self.check_run("chief")
         self.check_copies("chief", "worker")
         self.assertFalse((self.folder / "worker").exists(), "only the chief writes")
+
+    def test_sigterm_to_the_chief_ends_all(self):
+        chief, worker = self.start_pair(("ended", "worker"), *self.new_run(), "--set", "train.epochs=500")
+        while chief.poll() is None and not (self.folder / "ended/weights/last.npz").exists():
+            time.sleep(0.1)
+        chief.terminate()
+        message = chief.communicate()[1].splitlines()[-1]
+        ended = time.monotonic()
+        self.assertEqual(chief.returncode, 130)
+        self.assertRegex(message, "interrupted; go on by kyolo train --resume --output .*ended$")
+        message = worker.communicate()[1].splitlines()[-1]
+        self.assertLess(time.monotonic() - ended, 60)
+        self.assertEqual(worker.returncode, 1)
+        self.assertRegex(
+            message, r"kyolo: error: Lost worker 0 \(127\.0\.0\.1:\d+\).*--resume \(TensorFlow's \w+Error\)$"
+        )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import pathlib
+import shutil
 import tempfile
 import types
 from unittest import mock
@@ -121,6 +122,12 @@ class RecorderTest(tf.test.TestCase):
             self.resume(run, {"train": "11 images", "val": "4 images"})
         with self.assertRaisesRegex(InputError, "data .* has changed .*: expected in val 4 images, received 5 images"):
             self.resume(run, {"train": "10 images", "val": "5 images"})
+
+    def test_refuses_to_go_on_with_weights_that_are_no_state(self):
+        run, _, _ = self.drive([0.1], ONE_EPOCH)
+        shutil.copy(run.weights_path("best"), run.weights_path("last"))
+        with self.assertRaisesRegex(InputError, "last.npz cannot be gone on from.* received epoch, metrics; put back"):
+            self.resume(run)
 
     def test_a_kill_between_the_last_checkpoint_and_the_files_that_follow_from_it(self):
         run, _, best = self.drive([0.1], ONE_EPOCH)

@@ -1,0 +1,31 @@
+"""Two replicas update as one with the whole batch, whatever an optimizer does to gradients before it uses them."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+from absl.testing import absltest
+
+from tests.test_case import ROOT
+
+
+class ReplicasTest(absltest.TestCase):
+    def test_every_optimizer_sums_gradients_first(self):
+        done = subprocess.run(
+            [sys.executable, ROOT / "tests/two_replicas.py"],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1"},
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+        found = json.loads(done.stdout)
+        self.assertLen(found, 8)
+        for entry in found:
+            with self.subTest(entry["recipe"]):
+                self.assertGreater(np.abs(np.subtract(entry["one"], 0.5)).max(), 1e-3, "nothing learnt")
+                np.testing.assert_allclose(entry["two"], entry["one"], rtol=0, atol=1e-6)
+
+
+if __name__ == "__main__":
+    absltest.main()
