@@ -52,7 +52,8 @@ def main():
     )
     timer, spans = common.step_timer(), common.epoch_timer()
     detector.fit(data, epochs=args.epochs + 1, verbose=0, callbacks=[timer, spans])
-    epoch = statistics.median(spans.seconds[1:])
+    epoch, step = statistics.median(spans.seconds[1:]), statistics.median(timer.seconds[2:])
+    tracing = timer.seconds[0] - step
     common.publish(
         {
             "benchmark": "epoch",
@@ -64,8 +65,8 @@ def main():
             "epoch_s": round(epoch, 2),
             "load_s": round(loading, 2),
             "first_step_s": round(timer.seconds[0], 1),
-            "first_epoch_over_later": round((loading + spans.seconds[0] - timer.seconds[0]) / epoch, 2),
-            "step_ms": round(1e3 * statistics.median(timer.seconds[2:]), 1),
+            "first_epoch_over_later": round((loading + spans.seconds[0] - tracing) / epoch, 2),
+            "step_ms": round(1e3 * step, 1),
             "images_per_s": round(data.steps_per_epoch * config.train.batch_size / epoch, 1),
             "peak_memory_gb": round(common.peak_memory_gb(), 2),
             "command": common.command_line(),
