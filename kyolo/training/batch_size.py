@@ -6,8 +6,9 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.client import device_lib  # the only place that says what a GPU's allocator may take
 
-from kyolo.config import Config, training_hw
+from kyolo.config import Config, image_hw, training_hw
 from kyolo.data import Index
+from kyolo.data.sampling import BatchSizes
 from kyolo.errors import InputError
 from kyolo.models.build import build_detector, build_loss
 from kyolo.training.optimizers import build_optimizer, freeze_layers
@@ -77,14 +78,16 @@ def choose_batch_size(peaks: Sequence[tuple[int, int]], memory: int, images: int
 
 def _measure_steps(config: Config, index: Index) -> list[tuple[int, int]]:
     """Images, and bytes at the peak of a training step with so many, of a detector that is thrown away."""
-    size = training_hw(config)
+    size, spread = image_hw(config.data.image_size), config.augment.multi_scale
     most = index.most_boxes * (4 if config.augment.mosaic else 1)
     peaks = []
     with dtype_policy(config.train.precision):
         detector = build_detector(from_scratch(config.model))
+        if spread:
+            size = BatchSizes(size, spread, detector.strides[-1], config.train.seed).sizes[-1]  # the largest
         freeze_layers(detector, config.train.freeze)
         optimizer = build_optimizer(config.train, MIN_STEPS, detector)
-        loss = build_loss(config.model.loss, size)
+        loss = build_loss(config.model.loss, training_hw(config))
         detector.compile(
             optimizer, loss, ema_decay=config.train.ema.decay or None, jit_compile=config.train.jit_compile
         )

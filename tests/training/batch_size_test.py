@@ -63,7 +63,7 @@ class BatchSizeTest(tf.test.TestCase, parameterized.TestCase):
             calls.append(int(images.shape[0]))
             sizes.append(tuple(images.shape[1:]))
 
-        detector = mock.Mock(fit=fit)
+        detector = mock.Mock(fit=fit, strides=(16, 32))
         info = {"reset_memory_stats": lambda device: calls.append(f"reset {device}"),
                 "get_memory_info": lambda device: {"peak": (1 + calls[-1]) * GIB}}  # noqa: ARG005  # fmt: skip
         devices = [types.SimpleNamespace(device_type=kind, memory_limit=20 * GIB) for kind in ("CPU", "GPU")]
