@@ -74,8 +74,10 @@ def _what_there_is(layers, name):
     """The parts, and below the part that was named how the names of its layers begin."""
     part, below, _ = name.partition("/")
     expected = f"a part ({', '.join(PARTS)}) or a path of layers below one"
+    known = list(PARTS)
     if below and part in PARTS:
-        starts = dict.fromkeys(re.match(r"[^/_]+/[^/_]+", path)[0] for path in layers if path.startswith(f"{part}/"))
+        known = [path for path in layers if path.startswith(f"{part}/")]
+        starts = dict.fromkeys(re.match(r"[^/_]+/[^/_]+", path)[0] for path in known)
         expected = f"{expected}, such as {', '.join(starts)}"
-    nearest = difflib.get_close_matches(name, [*PARTS, *layers], 1)
+    nearest = difflib.get_close_matches(name, known, 1)
     return f"{expected} (did you mean {nearest[0]}?)" if nearest else expected
