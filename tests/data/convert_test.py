@@ -2,6 +2,7 @@ import json
 import pathlib
 
 import numpy as np
+import pytest
 from absl.testing import absltest, parameterized
 
 from kyolo.data import ReadOptions, ShardedIndex, convert, load_index
@@ -102,6 +103,7 @@ class ConvertTest(TestCase):
         self.assertEqual(sorted(entry["iscrowd"] for entry in index.truth["annotations"]), [0, 0, 0, 1])
 
     @parameterized.product(name=("bccd", "deeppcb"), to=FORMATS)
+    @pytest.mark.slow
     def test_real_sets_there_and_back(self, name, to):
         source = self.real_data(name)
         convert(source, self.folder / "there", to)
