@@ -33,9 +33,9 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-        _sync_folder(path.parent)
     except BaseException as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # such as a file system that is read-only by now: the first error counts
+            part.unlink(missing_ok=True)
         if not isinstance(error, OSError):
             raise
         received = error.strerror or error
@@ -43,6 +43,7 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
             f"Cannot write {path}: expected a disk with room and leave to write, received {received!r}; mend that and "
             f"run again (a training with --resume). What stood there is kept"
         ) from error
+    _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -52,7 +53,10 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
+            raise InputError(
+                f"Cannot bring the names in {folder} to the disk: expected a disk that works, received "
+                f"{error.strerror or error!r}; after a loss of power the last file may be missing there"
+            ) from error
     finally:
         os.close(descriptor)
 

@@ -57,16 +57,30 @@ class FilesTest(TestCase):
         part = f"{path}.part"
         self.assertEqual(calls, [("fsync", part), ("replace", part, str(path)), ("fsync", str(self.folder))])
 
-    def test_a_file_system_that_cannot_sync_folders_is_written_to(self):
-        path = self.folder / "a.txt"
+    @contextlib.contextmanager
+    def folders_that_do_not_sync(self, number):
         sync = os.fsync
 
         def fsync(descriptor):
             if os.path.isdir(f"/proc/self/fd/{descriptor}"):
-                raise OSError(errno.EINVAL, "Invalid argument")
+                raise OSError(number, os.strerror(number))
             sync(descriptor)
 
         with mock.patch.object(os, "fsync", fsync):
+            yield
+
+    def test_a_file_system_that_cannot_sync_folders_is_written_to(self):
+        path = self.folder / "a.txt"
+        with self.folders_that_do_not_sync(errno.EINVAL):
+            write_text(path, "new")
+        self.assertEqual(path.read_text(), "new")
+
+    def test_a_disk_that_fails_to_sync_a_folder(self):
+        path = self.folder / "a.txt"
+        with (
+            self.folders_that_do_not_sync(errno.EIO),
+            self.assertRaisesRegex(InputError, f"names in {self.folder} .* received 'Input/output error'"),
+        ):
             write_text(path, "new")
         self.assertEqual(path.read_text(), "new")
 

@@ -148,7 +148,6 @@ def training_folder(path: Path, config: Config, reports: Mapping[str, DataReport
         InputError: another process trains this run, or the folder of a new one holds something.
     """
     if not resume:
-        check_new(path)
         path.mkdir(parents=True, exist_ok=True)
     with locked(path):
         if not resume:

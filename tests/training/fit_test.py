@@ -20,7 +20,7 @@ from kyolo.training import fit
 from kyolo.training.checkpoint import load_checkpoint
 from kyolo.training.fit import train
 from kyolo.training.recorder import RunRecorder
-from kyolo.training.run_folder import locked, open_run
+from kyolo.training.run_folder import WRITTEN, locked, open_run
 from kyolo.training.start import start_detector
 
 SETTINGS = (
@@ -72,6 +72,8 @@ class TrainTest(tf.test.TestCase):
         self.assertEqual(sorted(report), ["train", "val"])
         self.assertEqual(json.loads((run / "environment.json").read_text())["versions"]["tensorflow"], tf.__version__)
         self.assertTrue(list((run / "tensorboard").iterdir()))
+        files = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
+        self.assertEqual({name for name in files if not name.startswith("tensorboard/")}, set(WRITTEN))
         self.assertFalse((run / "run.lock").exists())
 
     def test_says_how_many_images_an_epoch_shows(self):

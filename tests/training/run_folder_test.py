@@ -4,7 +4,7 @@ from absl.testing import absltest
 
 from kyolo.config import Config, apply_overrides
 from kyolo.errors import InputError
-from kyolo.training.run_folder import complete_run, create_run, open_run, training_folder
+from kyolo.training.run_folder import complete_run, create_run, locked, open_run, training_folder
 from tests.test_case import TestCase
 
 
@@ -45,13 +45,23 @@ class RunFolderTest(TestCase):
         complete_run(self.run_folder)
         self.assertEqual(download.read_text(), "half")
 
-    def test_of_two_that_start_at_once_one_goes_on(self):
+    def test_of_two_that_start_at_once_the_second_waits_for_no_one(self):
+        self.run_folder.mkdir()
         with (
-            training_folder(self.run_folder, self.config, {}, resume=False),
-            self.assertRaises(InputError),
+            locked(self.run_folder),  # as the first is, before it has written anything
+            self.assertRaisesRegex(InputError, "being trained by another process"),
             training_folder(self.run_folder, self.config, {}, resume=False),
         ):
             pass
+
+    def test_of_two_that_start_at_once_the_second_finds_the_run_of_the_first(self):
+        create_run(self.run_folder, self.config)
+        with (
+            self.assertRaisesRegex(InputError, "holds another run"),
+            training_folder(self.run_folder, self.config, {}, resume=False),
+        ):
+            pass
+        self.assertEqual(self.names(), ["config.yaml", "environment.json", "weights"])
 
     def test_killed_when_its_configuration_was_there(self):
         create_run(self.run_folder, self.config)
