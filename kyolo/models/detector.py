@@ -144,16 +144,15 @@ class Detector(keras.Model):
                 variable.assign(store[variable.name])
 
     def freeze(self, name):
-        """Takes layers out of training, before `compile`: they keep their weights, and batch norms their statistics.
+        """Takes layers out of training, from the next `compile` on: they keep weights, and batch norms statistics.
 
         Args:
             name: a part ("backbone"), a layer ("head/P4_box_1"), or how the names of several begin ("backbone/stack1").
 
         Raises:
-            ValueError: the name means no layer, or the detector is compiled: its optimizer would not know.
+            ValueError: the name means no layer.
         """
-        if self.compiled:
-            raise ValueError(f"freeze({name!r}): expected a detector that is not compiled yet, received a compiled one")
+        self.compiled = False  # What it was compiled with does not know: Keras asks for `compile` before `fit`.
         for layer in select_layers(self, name).values():
             layer.trainable = False
         self.frozen.append(name)

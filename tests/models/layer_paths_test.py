@@ -99,11 +99,14 @@ class FreezeTest(tf.test.TestCase):
             moves = "moving" in variable.name and variable.path.rpartition("/")[0] in learns
             self.assertEqual(np.array_equal(variable.numpy(), before[variable.path]), not moves, msg=variable.path)
 
-    def test_not_after_compile(self):
+    def test_a_detector_that_was_compiled_asks_for_it_again(self):
         detector = kyolo.build_detector(MODEL)
         detector.compile("sgd")
-        with self.assertRaisesRegex(ValueError, "freeze\\('neck'\\): expected a detector that is not compiled yet"):
-            detector.freeze("neck")
+        detector.freeze("neck")
+        with self.assertRaisesRegex(ValueError, "call `compile\\(\\)`"):
+            detector.fit(np.zeros((1, 32, 32, 3)), verbose=0)
+        detector.compile("sgd")
+        self.assertTrue(detector.compiled)
 
     def test_a_file_keeps_it(self):
         path = os.path.join(self.get_temp_dir(), "detector.keras")
