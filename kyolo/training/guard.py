@@ -26,10 +26,14 @@ class FiniteGuard:
         run: the run's folder.
         steps_per_epoch: batches in an epoch.
         name_images: gives the names of the images in the batch of a step, counted from 0.
+        is_chief: whether this process is the one that writes checkpoints.
     """
 
-    def __init__(self, run: Run, steps_per_epoch: int, name_images: Callable[[int], Sequence[str]]):
+    def __init__(
+        self, run: Run, steps_per_epoch: int, name_images: Callable[[int], Sequence[str]], *, is_chief: bool = True
+    ):
         self.run = run
+        self.is_chief = is_chief
         self.steps_per_epoch = steps_per_epoch
         self.name_images = name_images
 
@@ -70,10 +74,8 @@ class FiniteGuard:
             self._names(number) for number in range(step - 1, max(step - 1 - batches, -1), -1)
         )
         last = self.run.weights_path("last")
-        if last.exists():
-            kept = f"{last} is the last good state"
-        else:
-            kept = "there is no checkpoint yet" if self.run.path.exists() else "the chief keeps the checkpoints"
+        kept = f"{last} is the last good state" if last.exists() else "there is no checkpoint yet"
+        kept = kept if self.is_chief else "the chief has the checkpoints"
         raise NonFiniteError(f"Training stopped at {where}: {problem}; images of the batch: {images}; {kept}; {ADVICE}")
 
     def _names(self, step: int) -> str:
