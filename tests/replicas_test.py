@@ -23,8 +23,11 @@ class ReplicasTest(absltest.TestCase):
         self.assertLen(found, 8)
         for entry in found:
             with self.subTest(entry["recipe"]):
-                self.assertGreater(np.abs(np.subtract(entry["one"], 0.5)).max(), 1e-3, "nothing learnt")
-                np.testing.assert_allclose(entry["two"], entry["one"], rtol=0, atol=1e-6)
+                (expected,), (first, second) = entry["one"], entry["two"]
+                self.assertGreater(np.abs(np.subtract(expected[:3], 0.5)).min(), 1e-2, "nothing learnt")
+                self.assertEqual(expected[3:], [4.0] if entry["recipe"][2] else [], "the scale, halved from 8")
+                np.testing.assert_allclose(first, expected, rtol=0, atol=1e-6)
+                self.assertEqual(second, first)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kyolo.replicas import sum_gradients_first
+from kyolo.replicas import local_copies, sum_gradients_first
 from kyolo.training import optimizers
 
 STEPS = 4
@@ -28,11 +28,20 @@ def build_optimizer(kind, accumulated, scaled):
 
 
 def train(replicas, *recipe):
-    """Weights after steps of which some are clipped and some are not."""
+    """Weights after steps of which some are clipped and some are not; with a loss scale one step overflows.
+
+    It does so by the last image, which of two replicas the second has.
+
+    Returns:
+        Of each replica, the weights and, with a loss scale, what is left of it.
+    """
     rng = np.random.default_rng(0)
     scales = np.array([0.05, 1, 10, 0.05])[:, None, None]
     images = (rng.normal(size=(STEPS, IMAGES, 3)) * scales).astype("float32")
     wanted = rng.normal(size=(STEPS, IMAGES, 1)).astype("float32") * 0.1
+    *_, scaled = recipe
+    if scaled:
+        wanted[1, -1] = np.inf
     devices = [f"CPU:{number}" for number in range(replicas)]
     strategy = tf.distribute.MirroredStrategy(devices) if replicas > 1 else tf.distribute.get_strategy()
     with strategy.scope():
@@ -52,7 +61,8 @@ def train(replicas, *recipe):
     run = tf.function(lambda *batch: strategy.run(step, batch))
     for batch in zip(images, wanted, strict=True):
         run(*map(tf.constant, batch))
-    return kernel.numpy().ravel().tolist()
+    columns = [local_copies(variable) for variable in (kernel, *([optimizer.dynamic_scale] if scaled else []))]
+    return [np.concatenate([copy.numpy().ravel() for copy in copies]).tolist() for copies in zip(*columns, strict=True)]
 
 
 def main():
