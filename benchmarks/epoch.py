@@ -58,7 +58,7 @@ def main():
         {
             "benchmark": "epoch",
             "data": args.data.rstrip("/").rsplit("/", 1)[-1],
-            "images": len(data.index.records),
+            "images": data.index.num_images,
             "image_size": config.data.image_size,
             "batch_size": config.train.batch_size,
             "precision": precision,

@@ -55,15 +55,15 @@ def main():
 
 
 def as_coco(found, index):
-    """Its results with the set's own ids: it names images by their stems, and counts classes from 0 or 1."""
+    """Its results with the set's own ids: it names images by their stems, and counts classes from 1."""
     image_ids = {Path(image["file_name"]).stem: image["id"] for image in index.truth["images"]}
-    first = min(row["category_id"] for row in found)
-    if max(row["category_id"] for row in found) - first >= len(index.category_ids):
-        raise SystemExit(f"expected at most {len(index.category_ids)} classes, received more: another data set?")
+    numbers, expected = {row["category_id"] for row in found}, range(1, len(index.category_ids) + 1)
+    if not numbers <= set(expected):
+        raise SystemExit(f"expected classes from {list(expected)}, received {sorted(numbers)}: another version?")
     return [
         {
             "image_id": image_ids[Path(row["file_name"]).stem],
-            "category_id": index.category_ids[row["category_id"] - first],
+            "category_id": index.category_ids[row["category_id"] - 1],
             "bbox": row["bbox"],
             "score": row["score"],
         }

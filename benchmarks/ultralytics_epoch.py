@@ -20,6 +20,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ultralytics.add_arguments(parser)
     parser.add_argument("--epochs", type=int, default=3, help="epochs measured of each, after a first one")
+    parser.add_argument("--precision", default="auto", help="of kyolo: float32, mixed_bfloat16 or, by machine, auto")
     args = parser.parse_args()
 
     from kyolo.training import describe_environment
@@ -42,9 +43,10 @@ def main():
             "data": args.data.name,
             "image_size": args.image_size,
             "batch_size": args.batch_size,
-            "kyolo_s": ours,
+            "precision": ours[0]["precision"],
+            "kyolo_s": [line["epoch_s"] for line in ours],
             "ultralytics_s": theirs,
-            "ratio": round(max(ours) / min(theirs.values()), 3),
+            "ratio": round(max(line["epoch_s"] for line in ours) / min(theirs.values()), 3),
             "command": ultralytics.command_line(args.yolo),
             **describe_environment(),
         },
@@ -53,13 +55,17 @@ def main():
 
 
 def kyolo_epoch(args):
-    """Median seconds of an epoch of kyolo, in a process of its own."""
+    """What `epoch.py` says of kyolo, in a process of its own."""
+    settings = (
+        f"data.image_size={args.image_size}", f"train.batch_size={args.batch_size}", f"train.precision={args.precision}"
+    )  # fmt: skip
     command = [
         sys.executable, common.ROOT / "benchmarks" / "epoch.py", "--data", args.data, "--epochs", args.epochs,
-        "--set", f"data.image_size={args.image_size}", "--set", f"train.batch_size={args.batch_size}",
+        "--config", common.ROOT / "configs" / "yolov8_n_320.yaml",
+        *(part for setting in settings for part in ("--set", setting)),
     ]  # fmt: skip
     done = subprocess.run(map(str, command), capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])["epoch_s"]
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 if __name__ == "__main__":
