@@ -25,7 +25,7 @@ def resolve_batch_size(config: Config, index: Index, replicas: int = 1) -> int:
     """Turns "auto" into a number of images a step; a number stays what it is.
 
     On a GPU the memory of a step is measured at two small batches and extrapolated. On a CPU it is 16, the default.
-    Several replicas, which must have alike memory, get as many each.
+    Several replicas get as many each: at most 64 together on GPUs, 16 on CPUs.
 
     Args:
         config: the configuration, whose classes and precision are known.
@@ -48,7 +48,7 @@ def resolve_batch_size(config: Config, index: Index, replicas: int = 1) -> int:
 def choose_batch_size(peaks: Sequence[tuple[int, int]], memory: int, images: int, most: int = MAX_BATCH_SIZE) -> int:
     """The largest batch whose step, by a straight line through two measured ones, fits into a share of the memory.
 
-    A multiple of 8, or below that a power of 2, that leaves an epoch 8 steps.
+    A multiple of 8, or below that a power of 2; small enough that an epoch has 8 steps, if there are 8 images.
 
     Args:
         peaks: images and bytes at the peak of two steps, the smaller batch first.

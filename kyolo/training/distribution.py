@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -16,7 +16,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from kyolo.config import Config, ConfigError, TrainConfig, config_to_dict
-from kyolo.data import Index, Share
+from kyolo.data import Share
 from kyolo.errors import InputError, WorkerLostError
 from kyolo.replicas import local_copies
 
@@ -25,7 +25,8 @@ LOST = (  # what TensorFlow raises when another worker is gone
     tf.errors.FailedPreconditionError,
 )  # fmt: skip
 EXAMPLE = '{"cluster": {"worker": ["host-0:2222", "host-1:2222"]}, "task": {"type": "worker", "index": 0}}'
-ADDRESS = re.compile(r"[^\s:]+:(\d+)")
+ADDRESS = re.compile(r"[^\s:]+:(\d{1,5})")
+SENT_AT_ONCE = 64  # variables: fewer calls, without a second copy of the whole model in memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,12 +64,16 @@ def read_cluster(environment: Mapping[str, str]) -> Cluster | None:
         workers = [jobs[job][number] for job, number in tasks]
         if (task["type"], task["index"]) not in tasks:
             raise ValueError("the task is none of the workers")
-        ports = [int(ADDRESS.fullmatch(address)[1]) for address in workers if ADDRESS.fullmatch(address)]
-        if not len(set(workers)) == len(workers) == len(ports) or not all(0 < port < 2**16 for port in ports):
+        if len(set(workers)) < len(workers) or not all(map(_is_address, workers)):
             raise ValueError("the addresses are not host:port, each once, with ports from 1 to 65535")
         return Cluster(tuple(workers), tasks.index((task["type"], task["index"])))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"TF_CONFIG: expected JSON such as {EXAMPLE}, received {text:.200} ({error})") from error
+
+
+def _is_address(text: str) -> bool:
+    found = ADDRESS.fullmatch(text)
+    return found is not None and 0 < int(found[1]) < 2**16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,18 +126,19 @@ class Distribution:
         """The chief's JSON document, on every worker; all of them must call it."""
         if self.cluster is None:
             return document
-        content = json.dumps(document).encode()
-        size = int(self._from_first_replica(np.array([len(content)]))[0])
-        return json.loads(self._bytes_from_chief(content, size))
+        return json.loads(self._bytes_from_chief(json.dumps(document).encode()))
 
-    def share_variables(self, variables: Iterable[keras.Variable]) -> None:
-        """Gives variables the values that they have on the chief, one after the other; all workers must call it."""
+    def share_variables(self, variables: Sequence[keras.Variable]) -> None:
+        """Gives variables the values that they have on the chief; all workers must call it."""
         if self.cluster is None:
             return
-        for variable in variables:
-            value = local_copies(variable)[0].numpy()
-            received = self._bytes_from_chief(value.tobytes(), value.nbytes)
-            variable.assign(np.frombuffer(received, value.dtype).reshape(value.shape))
+        for start in range(0, len(variables), SENT_AT_ONCE):
+            some = variables[start : start + SENT_AT_ONCE]
+            values = [local_copies(variable)[0].numpy() for variable in some]
+            received = self._bytes_from_chief(b"".join(value.tobytes() for value in values))
+            for variable, value in zip(some, values, strict=True):
+                own, received = received[: value.nbytes], received[value.nbytes :]
+                variable.assign(np.frombuffer(own, value.dtype).reshape(value.shape))
 
     def share_config(self, config: Config | None) -> Config:
         """The chief's configuration, on every worker."""
@@ -140,15 +146,16 @@ class Distribution:
             return config
         return Config.from_mapping(self.from_chief(config and config_to_dict(config)))
 
-    def check_same_data(self, index: Index) -> None:
-        """Raises InputError on each worker that has read other data than the chief."""
-        own = index.fingerprint()
-        expected = self.from_chief(own)
-        if own != expected:
-            raise InputError(f"The data of the machines differ: expected {expected}, as the chief has, received {own}")
+    def check_same_data(self, fingerprints: dict[str, str]) -> None:
+        """Raises InputError on each worker that has read other data than the chief: the fingerprint of each split."""
+        for (split, own), expected in zip(fingerprints.items(), self.from_chief([*fingerprints.values()]), strict=True):
+            if own != expected:
+                raise InputError(
+                    f"The data of the machines differ: expected in {split} {expected}, as the chief has, received {own}"
+                )
 
-    def _bytes_from_chief(self, content: bytes, size: int) -> bytes:
-        """The `size` bytes that the chief has."""
+    def _bytes_from_chief(self, content: bytes) -> bytes:
+        size = int(self._from_first_replica(np.array([len(content)]))[0])
         padded = np.zeros(size // 8 + 1, np.int64)  # never of size 0, which TensorFlow cannot sum
         if self.is_chief:
             padded.view(np.uint8)[:size] = np.frombuffer(content, np.uint8)
@@ -172,8 +179,8 @@ def start_distribution(config: TrainConfig | None, cluster: Cluster | None) -> I
 
     Raises:
         ConfigError: for `train.distribute` on one device, or on several machines.
-        InputError: when this worker cannot be reached at its address in TF_CONFIG.
-        WorkerLostError: when another worker has died.
+        InputError: when another program has this worker's port.
+        WorkerLostError: when another worker has died, or did not come.
     """
     mirrored = config is not None and config.distribute == "mirrored"
     if cluster is None:
@@ -182,28 +189,42 @@ def start_distribution(config: TrainConfig | None, cluster: Cluster | None) -> I
     if mirrored:
         problem = "expected null where TF_CONFIG is set, which has all GPUs of every machine, received mirrored"
         raise ConfigError("train.distribute", problem)
-    others = ", ".join(cluster.workers[: cluster.worker] + cluster.workers[cluster.worker + 1 :])
-    tqdm.write(f"worker {cluster.worker} of {len(cluster.workers)} waits for {others}", file=sys.stderr)
+    distribution = Distribution(join(cluster), cluster)
     with _lost_workers(cluster):
-        distribution = Distribution(_join(cluster), cluster)
         yield distribution
         distribution.from_chief(None)  # TensorFlow takes a process that ends early for one that has died
 
 
-def _join(cluster: Cluster) -> tf.distribute.Strategy:
-    """Waits, for an hour at most, until all workers are there."""
+def join(cluster: Cluster) -> tf.distribute.Strategy:
+    """Waits, for an hour at most, until all workers are there; each takes all GPUs of its machine.
+
+    Raises:
+        InputError: another program has this worker's port.
+        WorkerLostError: the others did not come, or went before all were there.
+    """
+    others = ", ".join(cluster.workers[: cluster.worker] + cluster.workers[cluster.worker + 1 :])
+    waits = f"waits for {others}" if others else "is alone"
+    tqdm.write(f"worker {cluster.worker} of {len(cluster.workers)} {waits}", file=sys.stderr)
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
-        tf.train.ClusterSpec({"worker": cluster.workers}), task_type="worker", task_id=cluster.worker, rpc_layer="grpc"
+        tf.train.ClusterSpec({"worker": cluster.workers}),
+        task_type="worker",
+        task_id=cluster.worker,
+        rpc_layer="grpc",
+        num_accelerators={"GPU": len(tf.config.get_visible_devices("GPU"))},
     )
+    own = cluster.workers[cluster.worker]
     try:
         with _interrupt_ends_the_process():
             return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
-    except LOST:
-        raise
     except tf.errors.OpError as error:
-        raise InputError(
-            f"TF_CONFIG: expected in cluster.worker.{cluster.worker} an address of this machine with a free port, "
-            f"received {cluster.workers[cluster.worker]} ({error.message.splitlines()[0]})"
+        if "Could not start gRPC server" in error.message:
+            raise InputError(
+                f"TF_CONFIG: expected in cluster.worker.{cluster.worker} a port that is free, received {own}; end what "
+                f"uses it, or name another on all machines"
+            ) from error
+        raise WorkerLostError(
+            f"worker {cluster.worker} ({own}) did not get together with {others}: look at theirs, and start all again "
+            f"(TensorFlow: {_summary(error)})"
         ) from error
 
 
@@ -239,8 +260,15 @@ def _lost_workers(cluster: Cluster) -> Iterator[None]:
         yield
     except LOST as error:
         named = {int(number) for number in re.findall(r"/task:(\d+)", error.message)} - {cluster.worker}
-        who = ", ".join(f"worker {number} ({cluster.workers[number]})" for number in sorted(named)) or "another worker"
+        who = ", ".join(f"worker {number} ({cluster.workers[number]})" for number in sorted(named))
         raise WorkerLostError(
-            f"Lost {who}, and with it this run: look for its own message, then start all workers again with --resume "
-            f"(TensorFlow's {type(error).__name__})"
+            f"Lost {who or 'what the workers compute together'}, and with it this run: look for the messages of the "
+            f"others, then start all workers again with --resume (TensorFlow: {_summary(error)})"
         ) from error
+
+
+def _summary(error: tf.errors.OpError) -> str:
+    """One line of what TensorFlow says in many: the one after a graph's stack of calls, if there is one."""
+    lines = [line.strip() for line in error.message.splitlines() if line.strip()]
+    telling = [line for line in lines if re.search("abort|unavailable|timeout|heartbeat|cancel", line, re.IGNORECASE)]
+    return f"{type(error).__name__}: {(telling or lines or [''])[0]:.200}"

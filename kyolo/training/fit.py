@@ -71,7 +71,7 @@ def _prepare(config: Config, path: Path, resume: bool, distribution: Distributio
         for split, report in reports.items():
             tqdm.write(f"{split}\n{report.table()}\n", file=sys.stderr)
     config = distribution.share_config(resolve(config, train_index, distribution.replicas))
-    distribution.check_same_data(train_index)
+    distribution.check_same_data(_fingerprints(config, (train_index, val_index)))
     with dtype_policy(config.train.precision):
         restorable = distribution.from_chief(resume and Run(path, config).weights_path("last").exists())
         with distribution.scope():
@@ -110,8 +110,13 @@ def _train(
         )
     evaluation = config.evaluation
     nms = NMSSettings(evaluation.confidence, evaluation.iou, evaluation.max_detections, evaluation.multi_label)
-    data = {"train": train_index.fingerprint(), validation_split(config): val_index.fingerprint()}
-    guard = FiniteGuard(run, steps_per_epoch, lambda step: name_images(batches(start_step=step), train_index))
+    guard = FiniteGuard(
+        run,
+        steps_per_epoch,
+        lambda step: name_images(batches(start_step=step), train_index),
+        is_chief=distribution.is_chief,
+    )
+    data = _fingerprints(config, indices)
     recorder = RunRecorder(run, Predictor(detector, nms), val, steps_per_epoch, data, guard, distribution)
     recorder.restore()
     while not recorder.finished:
@@ -127,3 +132,9 @@ def _train(
                 verbose=0,
             )
     return recorder.finish()
+
+
+def _fingerprints(config: Config, indices: tuple[Index, Index]) -> dict[str, str]:
+    """What tells the data of a run from other data, by split."""
+    splits = ("train", validation_split(config))
+    return {split: index.fingerprint() for split, index in zip(splits, indices, strict=True)}

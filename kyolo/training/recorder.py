@@ -84,7 +84,7 @@ class RunRecorder(keras.callbacks.Callback):
         if self.distribution.is_chief and path.exists():
             self._load(path)
         self.state, self._running_means = self.distribution.from_chief([self.state, self._running_means])
-        self.distribution.share_variables(variable for named in self._groups().values() for _, variable in named)
+        self.distribution.share_variables([variable for named in self._groups().values() for _, variable in named])
         if self.detector.ema is not None:
             self.detector.ema.step.assign(self.detector.optimizer.iterations)
 

@@ -1,6 +1,7 @@
 """Several replicas: what they are told, and that they train as one."""
 
 import contextlib
+import io
 import json
 import os
 import pathlib
@@ -24,7 +25,7 @@ from kyolo.config import ConfigError, TrainConfig
 from kyolo.data import Share, write_shapes
 from kyolo.errors import InputError
 from kyolo.training import load_checkpoint
-from kyolo.training.distribution import Cluster, Distribution, read_cluster
+from kyolo.training.distribution import Cluster, Distribution, join, read_cluster
 from tests.test_case import ROOT, TestCase
 
 CONFIG = ROOT / "configs" / "quickstart.yaml"
@@ -89,6 +90,19 @@ class DistributionTest(TestCase):
         self.assertFalse(distribution.is_chief)
         self.assertEqual(self.distribution(2).distribute(lambda share: share), Share(replicas=2, first=0, count=2))
         self.assertEqual(Distribution().distribute(lambda share: share), Share())
+
+    def test_each_machine_joins_with_all_its_gpus(self):
+        with (
+            mock.patch.object(tf.config, "get_visible_devices", {"GPU": ["GPU:0", "GPU:1"]}.get),
+            mock.patch.object(tf.distribute, "MultiWorkerMirroredStrategy") as strategy,
+            contextlib.redirect_stderr(io.StringIO()) as said,
+        ):
+            join(Cluster(("a:1", "b:2"), 1))
+        resolver = strategy.call_args.kwargs["cluster_resolver"]
+        self.assertEqual(resolver.num_accelerators(), {"GPU": 2})
+        self.assertEqual(resolver.cluster_spec().as_dict(), {"worker": ["a:1", "b:2"]})
+        self.assertEqual((resolver.task_type, resolver.task_id, resolver.rpc_layer), ("worker", 1, "grpc"))
+        self.assertEqual(said.getvalue(), "worker 1 of 2 waits for a:1\n")
 
     def test_refuses_settings(self):
         with self.assertRaisesRegex(
@@ -183,7 +197,7 @@ class JoinTest(TestCase):
             process = self.start(address, "127.0.0.1:1")
             message = process.communicate(timeout=60)[1].splitlines()[-1]
         self.assertEqual(process.returncode, 2, message)
-        self.assertIn(f"cluster.worker.0 an address of this machine with a free port, received {address}", message)
+        self.assertIn(f"cluster.worker.0 a port that is free, received {address}; ", message)
 
 
 @pytest.mark.slow
@@ -260,7 +274,7 @@ class TrainTest(tf.test.TestCase):
         self.assertLess(time.monotonic() - died, 60)
         self.assertEqual(chief.returncode, 1)
         self.assertRegex(
-            message, r"kyolo: error: Lost worker 1 \(127\.0\.0\.1:\d+\).*--resume \(TensorFlow's \w+Error\)$"
+            message, r"kyolo: error: Lost worker 1 \(127\.0\.0\.1:\d+\).*--resume \(TensorFlow: \w+Error: .+\)$"
         )
         self.assertEqual(load_checkpoint(self.folder / "chief/weights/last.npz").state["step"], 6)
         for process in self.start_pair(("chief", "worker"), "--resume"):
@@ -282,7 +296,7 @@ class TrainTest(tf.test.TestCase):
         self.assertLess(time.monotonic() - ended, 60)
         self.assertEqual(worker.returncode, 1)
         self.assertRegex(
-            message, r"kyolo: error: Lost worker 0 \(127\.0\.0\.1:\d+\).*--resume \(TensorFlow's \w+Error\)$"
+            message, r"kyolo: error: Lost worker 0 \(127\.0\.0\.1:\d+\).*--resume \(TensorFlow: \w+Error: .+\)$"
         )
 
 
