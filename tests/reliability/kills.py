@@ -29,6 +29,7 @@ VARIANTS = {  # the data, and the settings beside those below
     "float32": ("data", ()),
     "tfrecord": ("records", ()),
     "accumulated": ("data", ("train.optimizer.accumulate_steps=2", "train.optimizer.kind=sgd")),
+    "sampled": ("data", ("data.repeat_threshold=0.4", "augment.multi_scale=0.5")),
     "mixed_bfloat16": ("data", ("train.precision=mixed_bfloat16",)),
     "mixed_float16": ("data", ("train.precision=mixed_float16",)),
 }

@@ -202,7 +202,10 @@ class JoinTest(TestCase):
 
 @pytest.mark.slow
 class TrainTest(tf.test.TestCase):
-    """Ten steps on two replicas end as those of one with the whole batch, to 1e-4."""
+    """Ten steps on two replicas end as those of one with the whole batch.
+
+    To less than 1 % of what the steps move a weight; 5e-7 was seen. If each replica clips for itself, it is 3e-3.
+    """
 
     @classmethod
     def setUpClass(cls):
@@ -247,7 +250,7 @@ class TrainTest(tf.test.TestCase):
         self.assertEqual(set(found.arrays), set(self.expected.arrays))
         for group in ("model", "ema", "optimizer"):
             for key, value in self.expected.group(group).items():
-                self.assertAllClose(found.group(group)[key], value, rtol=0, atol=1e-4, msg=key)
+                self.assertAllClose(found.group(group)[key], value, rtol=0, atol=5e-6, msg=key)
         self.assertLen(found.state["history"], 2)
         for row, expected in zip(found.state["history"], self.expected.state["history"], strict=True):
             for key in ("loss", "box", "classification", "dfl"):

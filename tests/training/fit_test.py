@@ -9,8 +9,6 @@ import shutil
 import tempfile
 from unittest import mock
 
-import numpy as np
-import pytest
 import tensorflow as tf
 
 from kyolo.config import Config, apply_overrides, load_config
@@ -19,7 +17,6 @@ from kyolo.errors import InputError
 from kyolo.training import fit
 from kyolo.training.checkpoint import load_checkpoint
 from kyolo.training.fit import train
-from kyolo.training.recorder import RunRecorder
 from kyolo.training.run_folder import WRITTEN, locked, open_run
 from kyolo.training.start import start_detector
 
@@ -97,42 +94,6 @@ class TrainTest(tf.test.TestCase):
     def test_the_mean_of_the_box_loss_is_kept(self):
         (mean,) = load_checkpoint(self.folder / "run" / "weights" / "last.npz").group("loss").values()
         self.assertBetween(float(mean), 0.9, 0.9999)  # from 1, by steps of a hundredth
-
-    def _stopped_at(self, step, output):
-        """Trains until a step is done, stops, goes on, and returns the last checkpoint."""
-        original = RunRecorder.on_train_batch_end
-
-        def stop(recorder, batch, logs=None):
-            original(recorder, batch, logs)
-            if recorder.state["step"] == step:
-                raise Stop
-
-        RunRecorder.on_train_batch_end = stop
-        try:
-            with self.assertRaises(Stop):
-                quiet_train(self.config, output)
-        finally:
-            RunRecorder.on_train_batch_end = original
-        quiet_train(self.config, output, resume=True)
-        return load_checkpoint(output / "weights" / "last.npz")
-
-    def _check_equal(self, stopped):
-        whole = load_checkpoint(self.folder / "run" / "weights" / "last.npz")
-        self.assertEqual(set(whole.arrays), set(stopped.arrays))
-        for key, value in whole.arrays.items():
-            np.testing.assert_array_equal(value, stopped.arrays[key], err_msg=key)
-        for one, other in zip(whole.state["history"], stopped.state["history"], strict=True):
-            self.assertEqual({**one, "seconds": 0}, {**other, "seconds": 0})
-        self.assertEqual(whole.state["best"], stopped.state["best"])
-
-    @pytest.mark.slow
-    def test_resume_within_an_epoch_is_exact(self):
-        # Stopped after step 5: the last checkpoint is that of step 4, the first of the second epoch.
-        self._check_equal(self._stopped_at(5, self.folder / "within"))
-
-    @pytest.mark.slow
-    def test_resume_before_the_first_checkpoint_is_exact(self):
-        self._check_equal(self._stopped_at(1, self.folder / "before"))
 
     def test_deterministic_operations_come_first(self):
         config = apply_overrides(self.config, ["train.deterministic=true"])
