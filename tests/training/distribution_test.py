@@ -286,21 +286,31 @@ class TrainTest(tf.test.TestCase):
         self.check_copies("chief", "worker")
         self.assertFalse((self.folder / "worker").exists(), "only the chief writes")
 
-    def test_sigterm_to_the_chief_ends_all(self):
-        chief, worker = self.start_pair(("ended", "worker"), *self.new_run(), "--set", "train.epochs=500")
-        while chief.poll() is None and not (self.folder / "ended/weights/last.npz").exists():
+    def wait_for_a_checkpoint(self, process, name):
+        while process.poll() is None and not (self.folder / name / "weights/last.npz").exists():
             time.sleep(0.1)
-        chief.terminate()
-        message = chief.communicate()[1].splitlines()[-1]
-        ended = time.monotonic()
-        self.assertEqual(chief.returncode, 130)
-        self.assertRegex(message, "interrupted; go on by kyolo train --resume --output .*ended$")
+
+    def test_the_chief_is_killed(self):
+        chief, worker = self.start_pair(("killed", "worker"), *self.new_run(), "--set", "train.epochs=500")
+        self.wait_for_a_checkpoint(chief, "killed")
+        chief.kill()
+        died = time.monotonic()
         message = worker.communicate()[1].splitlines()[-1]
-        self.assertLess(time.monotonic() - ended, 60)
+        self.assertLess(time.monotonic() - died, 60)
         self.assertEqual(worker.returncode, 1)
         self.assertRegex(
             message, r"kyolo: error: Lost worker 0 \(127\.0\.0\.1:\d+\).*--resume \(TensorFlow: \w+Error: .+\)$"
         )
+
+    def test_sigterm_ends_a_run(self):
+        (port,) = free_ports(1)
+        tf_config = {"cluster": {"worker": [f"127.0.0.1:{port}"]}, "task": {"type": "worker", "index": 0}}
+        process = self.start("ended", *self.new_run(), "--set", "train.epochs=500", tf_config=tf_config)
+        self.wait_for_a_checkpoint(process, "ended")
+        process.terminate()
+        message = process.communicate()[1].splitlines()[-1]
+        self.assertEqual(process.returncode, 130)
+        self.assertRegex(message, "interrupted; go on by kyolo train --resume --output .*ended$")
 
 
 if __name__ == "__main__":
