@@ -16,7 +16,8 @@ from kyolo.evaluation.detect import NMSSettings, Predictor
 from kyolo.losses import DetectionLoss
 from kyolo.models.build import build_loss
 from kyolo.models.detector import Detector
-from kyolo.training.distribution import Distribution, read_cluster, start_distribution
+from kyolo.training.cluster import read_cluster
+from kyolo.training.distribution import Distribution, start_distribution
 from kyolo.training.guard import FiniteGuard, name_images
 from kyolo.training.optimizers import build_optimizer
 from kyolo.training.recorder import RunRecorder

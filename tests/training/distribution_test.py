@@ -25,7 +25,8 @@ from kyolo.config import ConfigError, TrainConfig
 from kyolo.data import Share, write_shapes
 from kyolo.errors import InputError
 from kyolo.training import load_checkpoint
-from kyolo.training.distribution import Cluster, Distribution, join, read_cluster
+from kyolo.training.cluster import Cluster, join, read_cluster
+from kyolo.training.distribution import Distribution
 from tests.test_case import ROOT, TestCase
 
 CONFIG = ROOT / "configs" / "quickstart.yaml"
@@ -272,19 +273,23 @@ class TrainTest(tf.test.TestCase):
     def test_two_machines_of_which_one_dies(self):
         chief, worker = self.start_pair(("chief", "worker"), *self.new_run(), die_after=7)
         worker.wait()
-        died = time.monotonic()
-        message = chief.communicate()[1].splitlines()[-1]
-        self.assertLess(time.monotonic() - died, 60)
-        self.assertEqual(chief.returncode, 1)
-        self.assertRegex(
-            message, r"kyolo: error: Lost worker 1 \(127\.0\.0\.1:\d+\).*--resume \(TensorFlow: \w+Error: .+\)$"
-        )
+        self.check_ends_too(chief, lost=1)
         self.assertEqual(load_checkpoint(self.folder / "chief/weights/last.npz").state["step"], 6)
         for process in self.start_pair(("chief", "worker"), "--resume"):
             self.wait_for(process)
         self.check_run("chief")
         self.check_copies("chief", "worker")
         self.assertFalse((self.folder / "worker").exists(), "only the chief writes")
+
+    def check_ends_too(self, process, lost):
+        """The other process says in a minute which worker is lost."""
+        began = time.monotonic()
+        message = process.communicate()[1].splitlines()[-1]
+        self.assertLess(time.monotonic() - began, 60)
+        self.assertEqual(process.returncode, 1)
+        self.assertRegex(
+            message, rf"error: Lost worker {lost} \(127\.0\.0\.1:\d+\).*--resume \(TensorFlow: \w+Error: .+\)$"
+        )
 
     def wait_for_a_checkpoint(self, process, name):
         while process.poll() is None and not (self.folder / name / "weights/last.npz").exists():
@@ -294,13 +299,7 @@ class TrainTest(tf.test.TestCase):
         chief, worker = self.start_pair(("killed", "worker"), *self.new_run(), "--set", "train.epochs=500")
         self.wait_for_a_checkpoint(chief, "killed")
         chief.kill()
-        died = time.monotonic()
-        message = worker.communicate()[1].splitlines()[-1]
-        self.assertLess(time.monotonic() - died, 60)
-        self.assertEqual(worker.returncode, 1)
-        self.assertRegex(
-            message, r"kyolo: error: Lost worker 0 \(127\.0\.0\.1:\d+\).*--resume \(TensorFlow: \w+Error: .+\)$"
-        )
+        self.check_ends_too(worker, lost=0)
 
     def test_sigterm_ends_a_run(self):
         (port,) = free_ports(1)
