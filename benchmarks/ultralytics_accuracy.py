@@ -47,6 +47,7 @@ def main():
             "epochs": args.epochs,
             "seed": args.seed,
             **{key: metrics[key] for key in ("ap", "ap50", "ap75", "per_class")},
+            "train_s": round(ultralytics.epoch_ends(args.output / "run")[-1]),
             "command": ultralytics.command_line(args.yolo),
             **describe_environment(),
         },

@@ -45,10 +45,14 @@ def train(yolo, data, output, **settings):
 
 
 def epoch_seconds(output):
-    """Median wall time of the epochs of a training but the first, from the times that it keeps itself."""
+    """Median wall time of the epochs of a training but the first."""
+    return statistics.median(after - before for before, after in itertools.pairwise(epoch_ends(output)))
+
+
+def epoch_ends(output):
+    """Seconds from the begin of a training to the end of each epoch, as it keeps them itself."""
     with open(output / "results.csv", encoding="utf-8") as file:
-        times = [float(row["time"]) for row in csv.DictReader(file, skipinitialspace=True)]
-    return statistics.median(after - before for before, after in itertools.pairwise(times))
+        return [float(row["time"]) for row in csv.DictReader(file, skipinitialspace=True)]
 
 
 def version(yolo):
