@@ -74,8 +74,10 @@ class FiniteGuard:
             self._names(number) for number in range(step - 1, max(step - 1 - batches, -1), -1)
         )
         last = self.run.weights_path("last")
-        kept = f"{last} is the last good state" if last.exists() else "there is no checkpoint yet"
-        kept = kept if self.is_chief else "the chief has the checkpoints"
+        if self.is_chief:
+            kept = f"{last} is the last good state" if last.exists() else "there is no checkpoint yet"
+        else:
+            kept = "the chief has the checkpoints"
         raise NonFiniteError(f"Training stopped at {where}: {problem}; images of the batch: {images}; {kept}; {ADVICE}")
 
     def _names(self, step: int) -> str:

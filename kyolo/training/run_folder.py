@@ -150,9 +150,10 @@ def training_folder(path: Path, config: Config, reports: Mapping[str, DataReport
     if not resume:
         path.mkdir(parents=True, exist_ok=True)
     with locked(path):
-        if not resume:
+        if resume:
+            complete_run(path)
+        else:
             create_run(path, config)
-        complete_run(path)
         documents = {split: report.to_dict() for split, report in reports.items()}
         write_text(path / "data_report.json", json.dumps(documents, indent=2) + "\n")
         yield

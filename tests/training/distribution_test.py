@@ -186,10 +186,10 @@ class JoinTest(TestCase):
         for line in process.stderr:
             if line.startswith("worker 0 of 2 waits for"):
                 break
-        time.sleep(3)  # into TensorFlow
+        time.sleep(3)  # into TensorFlow, on which Python's handler would wait; on a slow machine Python still runs
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=20)
-        self.assertEqual(process.returncode, -signal.SIGINT)
+        self.assertIn(process.returncode, (-signal.SIGINT, 130))
         self.assertFalse((self.folder / "run").exists())
 
     def test_an_address_that_is_taken(self):
