@@ -12,7 +12,8 @@ class BatchNorm(keras.layers.BatchNormalization):
 
     Keras computes moments and the affine map in many passes over the map, which takes a CPU longer. Arguments, weights
     and outputs are those of `keras.layers.BatchNormalization`. The moving variance gets the unbiased variance of the
-    batch, as in PyTorch, where Keras takes the biased one. Maps of half precision are normalised in float32.
+    batch, as in PyTorch, where Keras takes the biased one. Moments and weights are float32, and so is the arithmetic,
+    also where the map is of half precision.
 
     Several replicas take the statistics of all their batches together, whatever `synchronized` says: their outputs,
     gradients and moving statistics are those of one replica with the whole batch.
@@ -29,9 +30,9 @@ class BatchNorm(keras.layers.BatchNormalization):
 
     def call(self, inputs, training=None, mask=None):
         training = bool(training and self.trainable)
-        x = tf.cast(inputs, tf.float32)
+        x = inputs if inputs.dtype.size == 2 else tf.cast(inputs, tf.float32)
         if training and count_replicas() > 1:
-            outputs, mean, variance = self._normalize_together(x)
+            outputs, mean, variance = self._normalize_together(tf.cast(x, tf.float32))
         else:
             mean, variance = ([], []) if training else (self.moving_mean.value, self.moving_variance.value)
             outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(

@@ -3,6 +3,7 @@
 import keras
 
 from kyolo.layers.batch_norm import BatchNorm
+from kyolo.layers.silu import with_fast_gradient
 
 BATCH_NORM_MOMENTUM = 0.97  # the reference's 0.03, as Keras counts it
 BATCH_NORM_EPSILON = 1e-3
@@ -82,7 +83,7 @@ class ConvBNAct(keras.layers.Layer):
 
     def call(self, inputs):
         x = inputs if self.pad is None else self.pad(inputs)
-        return self.activation(self.norm(self.conv(x)))
+        return with_fast_gradient(self.activation)(self.norm(self.conv(x)))
 
     def get_config(self):
         return {

@@ -1,4 +1,4 @@
-"""Batch norm on two replicas, in a process of its own that shows TensorFlow two devices."""
+"""Batch norm in half precision, and on two replicas: in a process of its own that shows TensorFlow two devices."""
 
 import subprocess
 import sys
@@ -6,7 +6,9 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl.testing import parameterized
 
+from kyolo.layers import BatchNorm
 from tests.test_case import ROOT
 
 MOMENTUM, EPSILON = 0.75, 1e-3
@@ -47,6 +49,32 @@ outputs, gradient = (np.concatenate(strategy.experimental_local_results(result))
 moving = [np.stack(local_copies(variable)) for variable in norm.non_trainable_variables]
 np.savez(sys.argv[1], outputs=outputs, gradient=gradient, mean=moving[0], variance=moving[1])
 """
+
+
+class HalfPrecisionTest(tf.test.TestCase, parameterized.TestCase):
+    @parameterized.parameters(("float16", 2**-11), ("bfloat16", 2**-8))
+    def test_only_maps_are_rounded(self, dtype, rounding):
+        """Against float64 by NumPy: maps are off by their own rounding, statistics and weights' gradients are not."""
+        random, axes = np.random.default_rng(0), (0, 1, 2)
+        images, upstream = (tf.cast(random.normal(3, 2, (8, 20, 20, 5)), dtype) for _ in range(2))
+        norm = BatchNorm(momentum=MOMENTUM, epsilon=EPSILON, dtype=f"mixed_{dtype}")
+        norm.build(images.shape)
+        norm.gamma.assign(random.uniform(0.5, 2, 5))
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            outputs = norm(images, training=True)
+        found = tape.gradient(outputs, [images, norm.gamma.value, norm.beta.value], upstream)
+        self.assertEqual(outputs.dtype, dtype)
+        x, dy, gamma = tf.cast(images, tf.float64).numpy(), tf.cast(upstream, tf.float64).numpy(), norm.gamma.numpy()
+        deviation = np.sqrt(x.var(axes) + EPSILON)
+        y = (x - x.mean(axes)) / deviation
+        self.assertAllClose(tf.cast(outputs, tf.float64), y * gamma, rtol=rounding, atol=1e-4)
+        dx = gamma / deviation * (dy - dy.mean(axes) - y * (dy * y).mean(axes))
+        self.assertAllClose(tf.cast(found[0], tf.float64), dx, rtol=rounding, atol=1e-3)
+        self.assertAllClose(found[1], (dy * y).sum(axes), rtol=1e-4, atol=1e-2)
+        self.assertAllClose(found[2], dy.sum(axes), rtol=1e-5)
+        self.assertAllClose(norm.moving_mean, (1 - MOMENTUM) * x.mean(axes), rtol=1e-5)
+        self.assertAllClose(norm.moving_variance, MOMENTUM + (1 - MOMENTUM) * x.var(axes, ddof=1), rtol=1e-4)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import keras_cv
 
 from kyolo.errors import InputError
 from kyolo.layers.batch_norm import BatchNorm
+from kyolo.layers.silu import with_fast_gradient
 from kyolo.models.backbones.taps import Taps
 from kyolo.models.pyramid import BACKBONE_TOP, LevelSpec, level_stride
 
@@ -64,13 +65,15 @@ def yolov8_backbone(size, levels, weights=None):
     outputs = {spec.name: full.get_layer(f"stack{int(spec.name[1:]) - 1}_c2f_output").output for spec in specs}
     pretrained_sppf = weights is not None and specs[-1].name == BACKBONE_TOP  # else SPPF stands on another level
     tapped = keras.Model(full.input, outputs, name="backbone")
-    model = keras.models.clone_model(tapped, clone_function=_with_fused_norm)
+    model = keras.models.clone_model(tapped, clone_function=_with_fast_parts)
     model.set_weights(tapped.get_weights())
     return Taps(model, specs, neck_depth, _sppf_weights(full) if pretrained_sppf else {})
 
 
-def _with_fused_norm(layer):
-    """Copies a layer of KerasCV's, batch norms as kyolo's: equal, but for the time they take."""
+def _with_fast_parts(layer):
+    """Copies a layer of KerasCV's, batch norms and activations as kyolo's: equal, but for the time they take."""
+    if isinstance(layer, keras.layers.Activation):
+        return keras.layers.Activation(with_fast_gradient(layer.activation), name=layer.name, dtype=layer.dtype_policy)
     kind = BatchNorm if isinstance(layer, keras.layers.BatchNormalization) else type(layer)
     return kind.from_config(layer.get_config())
 
