@@ -9,6 +9,16 @@ from pathlib import Path
 
 import common
 
+# On a CPU it computes with one thread fewer than the machine has cores, whatever OMP_NUM_THREADS says. Told of one core
+# more, it takes all there are.
+ON_ALL_CORES = """
+import os, runpy, sys
+cores = os.cpu_count() + 1
+os.cpu_count = lambda: cores
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
 
 def write_set(source, folder):
     """Writes a data set as Ultralytics reads it, and returns the path of its `data.yaml`."""
@@ -18,19 +28,21 @@ def write_set(source, folder):
     return folder / "data.yaml"
 
 
-def run(yolo, mode, output, **settings):
+def run(yolo, mode, output, *, all_cores=True, **settings):
     """Runs `yolo detect MODE` on the CPU; what it prints goes to a log beside its output, `output.log`.
 
     Args:
         yolo: the program.
         mode: "train" or "val".
         output: the folder that it writes.
+        all_cores: whether it computes with all cores, or with as many as it takes by itself.
         **settings: further arguments, as it names them.
     """
     fixed = {"device": "cpu", "plots": False, "project": output.parent.resolve(), "name": output.name, "exist_ok": True}
     command = [yolo, "detect", mode, *(f"{key}={value}" for key, value in (settings | fixed).items())]
-    # It takes one thread where nothing is said; kyolo takes all.
-    environment = {**os.environ, "OMP_NUM_THREADS": str(os.cpu_count()), "YOLO_OFFLINE": "true"}
+    if all_cores:
+        command = [Path(yolo).with_name("python"), "-c", ON_ALL_CORES, *command]
+    environment = {**os.environ, "YOLO_OFFLINE": "true"}
     log = output.with_suffix(".log")
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "w", encoding="utf-8") as file:
