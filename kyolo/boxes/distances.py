@@ -19,8 +19,9 @@ def boxes_to_distances(boxes, anchor_points):
 
 def distances_to_boxes(distances, anchor_points):
     """The inverse of `boxes_to_distances`: `(..., A, 4)` distances and `(A, 2)` points to `(..., A, 4)` xyxy boxes."""
-    left_top, right_bottom = ops.split(ops.convert_to_tensor(distances), 2, axis=-1)
-    return ops.concatenate([anchor_points - left_top, anchor_points + right_bottom], axis=-1)
+    distances = ops.convert_to_tensor(distances)
+    # Slices, and no split: TFLite's quantization cannot be kept from an operation of several outputs.
+    return ops.concatenate([anchor_points - distances[..., :2], anchor_points + distances[..., 2:]], axis=-1)
 
 
 def expected_distances(box_logits):

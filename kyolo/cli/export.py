@@ -1,6 +1,7 @@
 """Write a trained detector as a file for other programs, checked against Keras on real images."""
 
 import argparse
+import contextlib
 import dataclasses
 import itertools
 import sys
@@ -15,14 +16,24 @@ from kyolo.cli.options import (
     add_set_argument,
     class_names,
     import_tensorflow,
+    stderr_discarded,
     with_picture_settings,
     with_run_data,
 )
-from kyolo.config import config_to_dict, image_hw
+from kyolo.config import Config, config_to_dict, image_hw
 from kyolo.errors import InputError
 
 CHECK_IMAGES = 8
-SETTINGS = {"tflite": ("data",), "saved_model": ("data", "evaluation")}
+CALIBRATION_IMAGES = 200
+TFLITE_DETECTIONS = 100  # a run's own setting is for AP
+TYPES = ("float32", "uint8", "int8")
+TFLITE_ONLY: dict[str, typing.Any] = {  # arguments, and what they are by default
+    "precision": "float32",
+    "nms": False,
+    "input_type": "float32",
+    "output_type": "float32",
+    "calibration_images": CALIBRATION_IMAGES,
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,42 +41,101 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_arguments(parser)
     parser.add_argument("--to", required=True, choices=("saved_model", "tflite"), help="format")
     parser.add_argument("--output", required=True, metavar="PATH", help="new folder (saved_model) or file (tflite)")
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "float16", "dynamic", "int8"),
+        help="tflite: of the weights, and with int8 of the activations too (default: float32)",
+    )
+    parser.add_argument(
+        "--nms", action=argparse.BooleanOptionalAction, default=None, help="tflite: detections, or all anchor points"
+    )
+    parser.add_argument("--input-type", choices=TYPES, help="tflite with int8: of the pixels (default: float32)")
+    parser.add_argument("--output-type", choices=TYPES, help="tflite with int8: of boxes and scores (default: float32)")
+    parser.add_argument(
+        "--calibration-images",
+        type=int,
+        metavar="N",
+        help=f"tflite with int8: images of train that set its ranges (default: {CALIBRATION_IMAGES})",
+    )
     add_data_arguments(parser, "the data set whose val images check the export, by default the run's")
-    add_set_argument(parser, "data.image_size=256 or evaluation.confidence=0.4 (saved_model; default: 0.25)")
+    add_set_argument(parser, "data.image_size=256 or evaluation.confidence=0.4 (with a suppression; default: 0.25)")
 
 
 def run(arguments: argparse.Namespace) -> Iterator[dict]:
     """Export, print how far the export is from the detector, and yield that."""
-    output = Path(arguments.output)
+    output, options = Path(arguments.output), _tflite_options(arguments)
     if output.exists():
         raise InputError(f"{output}: expected a path that is new, received one in use; choose another --output")
     import_tensorflow()
     from kyolo import export, training
 
     opened = training.open_run(arguments.run)
-    config = with_run_data(with_picture_settings(opened.config), arguments, SETTINGS[arguments.to])
+    allowed = ("data", "evaluation") if arguments.to == "saved_model" or options["nms"] else ("data",)
+    config = with_run_data(_with_defaults(opened.config, arguments.to), arguments, allowed)
     detector = opened.load_detector(arguments.weights)
     val = training.load_split(config.data, "val")
-    images = list(itertools.islice(val.images(), CHECK_IMAGES))
     fitted: dict[str, typing.Any] = {
         "image_size": image_hw(config.data.image_size),
         "fit": config.data.fit,
-        "images": images,
+        "images": list(itertools.islice(val.images(), CHECK_IMAGES)),
     }
+    settings = config_to_dict(config.evaluation)
+    del settings["batch_size"]
     report: typing.Any  # a ParityReport: there are images
     try:
         if arguments.to == "tflite":
-            report = export.to_tflite(detector, output, **fitted)
+            count = options.pop("calibration_images")
+            if options["precision"] == "int8":
+                train = training.load_split(config.data, "train")
+                step = max(1, train.num_images // count)
+                fitted["calibration"] = list(itertools.islice(train.images(step), count))
+            options["nms"] = export.NMSSettings(**settings) if options["nms"] else None
+            with contextlib.nullcontext() if arguments.debug else stderr_discarded():
+                report = export.to_tflite(detector, output, **fitted, **options)
         else:
-            settings = config_to_dict(config.evaluation)
-            del settings["batch_size"]
             report = export.to_saved_model(detector, output, class_names=class_names(config), **fitted, **settings)
     except export.ExportError as error:
         raise CheckFailed(str(error)) from error
+    _print_report(output, report)
+    yield {"path": str(output), "format": arguments.to, "precision": options["precision"], **dataclasses.asdict(report)}
+
+
+def _tflite_options(arguments: argparse.Namespace) -> dict[str, typing.Any]:
+    """Return what is said of a .tflite, defaults filled in; refuse it for another format, before anything is loaded."""
+    given = {name: getattr(arguments, name) for name in TFLITE_ONLY if getattr(arguments, name) is not None}
+    options = {**TFLITE_ONLY, **given}
+    for name in given:
+        option = f"--{name.replace('_', '-')}"
+        if arguments.to != "tflite":
+            raise InputError(
+                f"{option}: expected with --to tflite only, received with --to {arguments.to}; leave it out"
+            )
+        if options["precision"] != "int8" and name not in ("precision", "nms"):
+            raise InputError(
+                f"{option}: expected with --precision int8 only, received with {options['precision']}; leave it out"
+            )
+    if options["calibration_images"] < 1:
+        raise InputError(
+            f"--calibration-images: expected 1 or more, a hundred at least for good ranges, received "
+            f"{options['calibration_images']}"
+        )
+    return options
+
+
+def _with_defaults(config: Config, form: str) -> Config:
+    """Return the run's config with the settings of the suppression that people want in a file."""
+    config = with_picture_settings(config)
+    if form != "tflite":
+        return config
+    evaluation = dataclasses.replace(config.evaluation, max_detections=TFLITE_DETECTIONS)
+    return dataclasses.replace(config, evaluation=evaluation)
+
+
+def _print_report(output: Path, report: typing.Any) -> None:
     if not report.compared:
         print("nothing was found in the check images, so that no box could be compared", file=sys.stderr)
     print(
-        f"{output}: equal to Keras on {report.images} images ({report.compared} boxes), "
-        f"boxes within {report.box_error:.1g} px, scores within {report.score_error:.1g}"
+        f"{output}: agrees with Keras on {report.images} images ({report.compared} boxes): boxes within "
+        f"{report.box_error:.1g} px, {report.mean_box_error:.1g} on average; scores within {report.score_error:.1g}, "
+        f"{report.mean_score_error:.1g} on average; {report.unmatched} found by one of the two only"
     )
-    yield {"path": str(output), "format": arguments.to, **dataclasses.asdict(report)}

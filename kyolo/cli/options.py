@@ -130,13 +130,13 @@ def import_tensorflow() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # Off by default on AMD's, where it is faster too.
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    with _stderr_of_c_discarded():  # Some lines come before TensorFlow has read its log level.
+    with stderr_discarded():  # Some lines come before TensorFlow has read its log level.
         import tensorflow  # noqa: F401 (for its side effects)
 
 
 @contextlib.contextmanager
-def _stderr_of_c_discarded() -> Iterator[None]:
-    """Point the process' file descriptor 2 at nothing for a while."""
+def stderr_discarded() -> Iterator[None]:
+    """Point the process' file descriptor 2 at nothing for a while: what C++ writes there no log level stops."""
     kept = os.dup(2)
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 2)

@@ -122,9 +122,9 @@ class ShardedIndex:
         """
         return itertools.starmap(self.parse, self.read(self.in_order()))
 
-    def images(self) -> Iterator[np.ndarray]:
-        """The decoded images, in the order of the files: (H, W, 3) uint8 RGB each."""
-        return (example.decode() for example in self.examples())
+    def images(self, step: int = 1) -> Iterator[np.ndarray]:
+        """The decoded images, (H, W, 3) uint8 RGB each, in the order of the files: the first of every `step`."""
+        return (example.decode() for example in itertools.islice(self.examples(), 0, None, step))
 
     def check(self) -> None:
         """Looks at what can be told at once: the files' sizes, and the first image of each.

@@ -1,9 +1,23 @@
 """Detectors for others to run: SavedModel and TFLite, compared with the original before they are kept."""
 
+from kyolo.evaluation.detect import NMSSettings as NMSSettings
 from kyolo.export.errors import ExportError as ExportError
 from kyolo.export.parity import ParityReport as ParityReport
 from kyolo.export.saved_model import to_saved_model as to_saved_model
-from kyolo.export.tflite import TFLiteDetector as TFLiteDetector
+from kyolo.export.tflite import NMS_DEFAULTS as NMS_DEFAULTS
+from kyolo.export.tflite import TFLiteOptions as TFLiteOptions
 from kyolo.export.tflite import to_tflite as to_tflite
+from kyolo.export.tflite_detector import TFLiteDetector as TFLiteDetector
+from kyolo.export.tflite_detector import TFLiteEndToEnd as TFLiteEndToEnd
 
-__all__ = ["ExportError", "ParityReport", "TFLiteDetector", "to_saved_model", "to_tflite"]
+__all__ = [
+    "ExportError",
+    "NMSSettings",
+    "NMS_DEFAULTS",
+    "ParityReport",
+    "TFLiteDetector",
+    "TFLiteEndToEnd",
+    "TFLiteOptions",
+    "to_saved_model",
+    "to_tflite",
+]

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from kyolo.data import letterbox
-from kyolo.evaluation.detect import NMSSettings, Predictor, detect
+from kyolo.evaluation.detect import Detections, NMSSettings, Predictor, detect
 from kyolo.export.parity import ParityReport, compare_detections
 from kyolo.files import new_output
 
@@ -64,9 +64,21 @@ def to_saved_model(
             return None
         exported = tf.saved_model.load(str(temporary)).signatures["serving_default"]
         predictor = Predictor(detector, settings)
-        return compare_detections(
-            predictor, lambda batch: exported(images=tf.constant(batch)), images, image_size=image_size, fit=fit
-        ).check()
+        pairs = (_both(predictor, exported, image, image_size, fit) for image in images)
+        return compare_detections(pairs, settings).check()
+
+
+def _both(
+    predictor: Predictor, exported: Any, image: np.ndarray, image_size: tuple[int, int], fit: str
+) -> tuple[Detections, Detections]:
+    """The detector's detections and the export's in an image of any size, boxes in pixels of the network's input."""
+    network_input, parameters = letterbox(image, image_size, fit)
+    (expected,) = predictor.predict([(network_input[None], parameters[None], [image.shape[:2]])])
+    found = {name: np.asarray(value[0]) for name, value in exported(images=tf.constant(image[None])).items()}
+    count = found.pop("num_detections")
+    found = {name: value[:count] for name, value in found.items()}
+    scale = np.tile(parameters[:2], 2)
+    return {**expected, "boxes": expected["boxes"] * scale}, {**found, "boxes": found["boxes"] * scale}
 
 
 def _serving_module(detector: Any, image_size: tuple[int, int], fit: str, settings: NMSSettings) -> tf.Module:

@@ -1,19 +1,59 @@
-"""A TFLite file for phones, boards and browsers, and the class that runs one."""
+"""A TFLite file for phones, boards and browsers."""
 
-import contextlib
 import os
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from ai_edge_litert.interpreter import Interpreter
 
+from kyolo.data import letterbox
 from kyolo.errors import InputError
-from kyolo.export.parity import ParityReport, compare_outputs
+from kyolo.evaluation.detect import Detections, NMSSettings
+from kyolo.export.conversion import PRECISIONS, convert, with_types
+from kyolo.export.network import detection_outputs, find, network_module, raw_outputs
+from kyolo.export.parity import ParityReport, compare_detections, compare_outputs
+from kyolo.export.tflite_detector import TFLiteDetector, TFLiteEndToEnd
 from kyolo.files import new_output
+
+INTERFACE_TYPES = ("float32", "uint8", "int8")
+NMS_DEFAULTS = NMSSettings(max_detections=100)
+
+
+@dataclass(frozen=True)
+class TFLiteOptions:
+    """What a `.tflite` file is to be.
+
+    Attributes:
+        precision: "float32"; "float16": weights of half the size; "dynamic": weights int8, activations quantized as
+            they come; "int8": weights and activations int8 up to the last convolutions, which `calibration` is for.
+        input_type: of the pixels 0..255: "float32"; with int8 also "uint8", or "int8", which is 128 less.
+        output_type: "float32"; with int8 also "uint8" (255 stands for 1) or "int8" (127 stands for 1, -128 for 0).
+        nms: settings of a suppression inside the file; None for none. `NMS_DEFAULTS` lists 100 detections.
+
+    Raises:
+        InputError: a value that there is not, or types of 8 bits for another precision than int8.
+    """
+
+    precision: str = "float32"
+    input_type: str = "float32"
+    output_type: str = "float32"
+    nms: NMSSettings | None = None
+
+    def __post_init__(self):
+        allowed = {"precision": PRECISIONS, "input_type": INTERFACE_TYPES, "output_type": INTERFACE_TYPES}
+        for name, values in allowed.items():
+            if getattr(self, name) not in values:
+                raise InputError(f"{name}: expected one of {', '.join(values)}, received {getattr(self, name)!r}")
+        for name in ("input_type", "output_type"):
+            if self.precision != "int8" and getattr(self, name) != "float32":
+                raise InputError(
+                    f"{name}: expected float32 with the precision {self.precision}, received {getattr(self, name)}; "
+                    f"only precision int8 has others"
+                )
 
 
 def to_tflite(
@@ -23,133 +63,73 @@ def to_tflite(
     image_size: tuple[int, int],
     fit: str = "letterbox",
     images: Sequence[np.ndarray] = (),
+    calibration: Sequence[np.ndarray] = (),
+    **options: Any,
 ) -> ParityReport | None:
-    """Write a float32 `.tflite` file of static shape, of ops that every TFLite runtime has built in.
+    """Write a `.tflite` file of static shape, of ops that every TFLite runtime has built in.
 
-    Its signature takes `images`, float32 (1, H, W, 3) RGB 0..255, and returns `boxes` (1, A, 4) xyxy in 0..1 of the
-    network's input, and `scores` (1, A, K) in 0..1: every anchor point, before the suppression, whose ops the GPU
-    delegate does not take. The pixels come unscaled, so that an app copies them and nothing can be got wrong. They come
-    as float32, as MediaPipe Tasks wants them for a float model; uint8 would put a CAST in front.
+    Its signature takes `images` (1, H, W, 3) RGB 0..255, and returns `boxes` (1, A, 4) xyxy in 0..1 of the network's
+    input, and `scores` (1, A, K) in 0..1: every anchor point, before the suppression, whose ops the GPU delegate does
+    not take. With `nms` it returns detections: `boxes` (1, N, 4), `scores` (1, N), `labels` int32 (1, N), by falling
+    score with zeros after the last one, and `num_detections` int32 (1,). The pixels come unscaled, so that an app
+    copies them and nothing can be got wrong.
 
     Args:
         detector: a `Detector` in float32; its averaged weights are used where it keeps them.
         path: file to write, in one go; it must not exist.
         image_size: (H, W) of the network's input.
-        fit: "letterbox" or "stretch": how `images` are brought to that size.
+        fit: "letterbox" or "stretch": how images are brought to that size.
         images: real images, (h, w, 3) uint8, on which the export is compared with the detector before it is kept.
+        calibration: real images of the training set, a hundred or more, whose values set the ranges of int8.
+        **options: `precision`, `input_type`, `output_type`, `nms`, as in `TFLiteOptions`.
 
     Returns:
         How far the export is from the detector; None without images.
 
     Raises:
-        InputError: `path` exists.
+        InputError: `path` exists, an option is wrong, or int8 has nothing to calibrate on.
         ExportError: the export's boxes or scores are not the detector's; nothing is left behind.
 
     Example:
-        >>> to_tflite(detector, "detector.tflite", image_size=(320, 320))
+        >>> to_tflite(detector, "detector.tflite", image_size=(320, 320), precision="int8", calibration=images)
         >>> evaluate(TFLiteDetector("detector.tflite"), val)["ap"]
     """
+    options = TFLiteOptions(**options)
+    if options.precision == "int8" and not len(calibration):
+        raise InputError("calibration: expected images of the training set for int8, received none")
+    shown, inputs = (
+        [np.asarray(letterbox(image, image_size, fit)[0]) for image in each] for each in (calibration, images)
+    )
     with new_output(path) as temporary, detector.ema_weights():
-        temporary.write_bytes(_convert(detector, image_size))
-        if not images:
-            return None
-        exported = TFLiteDetector(temporary)
-        return compare_outputs(detector, exported, images, image_size=image_size, fit=fit).check()
+        temporary.write_bytes(_converted(detector, options, image_size, shown))
+        return _compare(detector, temporary, options, inputs).check(options.precision) if inputs else None
 
 
-class TFLiteDetector:
-    """Runs a `.tflite` file that `to_tflite` wrote, wherever a `Detector` is evaluated or predicts.
+def _compare(detector: Any, path: Path, options: TFLiteOptions, inputs: Sequence[np.ndarray]) -> ParityReport:
+    exported = TFLiteDetector(path) if options.nms is None else TFLiteEndToEnd(path)
+    size = exported.image_size
+    if options.nms is None and options.precision == "float32":
+        return compare_outputs(detector, exported, inputs, size)
+    settings = options.nms or NMS_DEFAULTS
 
-    Args:
-        path: the file.
-        num_threads: of the interpreter.
+    def detections(network: Any, image: np.ndarray) -> Detections:
+        found = network(image) if isinstance(network, TFLiteEndToEnd) else find(network, image, size, settings)
+        return {**found, "boxes": found["boxes"] * np.array([size[1], size[0]] * 2, np.float32)}
 
-    Attributes:
-        image_size: (H, W) of the network's input.
-        num_classes: K.
-
-    Raises:
-        InputError: the file is missing, or is not such a file.
-
-    Example:
-        >>> detector = TFLiteDetector("detector.tflite")
-        >>> for found in predict_paths(detector, ["a.jpg"], image_size=detector.image_size, class_names=["cell"]):
-        ...     print(found["boxes"])
-    """
-
-    def __init__(self, path: str | os.PathLike, *, num_threads: int = 2):
-        if not Path(path).is_file():
-            raise InputError(f"{path}: expected a .tflite file, received a path without one; check the path")
-        try:
-            self._interpreter = Interpreter(model_path=str(path), num_threads=num_threads)
-            self._run = self._interpreter.get_signature_runner()
-            (_, *image_size, _) = self._run.get_input_details()["images"]["shape"].tolist()
-            outputs = self._run.get_output_details()
-            self._shapes = {name: tuple(outputs[name]["shape"][1:].tolist()) for name in ("boxes", "scores")}
-        except (ValueError, KeyError) as error:
-            raise InputError(
-                f"{path}: expected a .tflite file that kyolo exported, received one with other contents; export it anew"
-            ) from error
-        self.image_size = tuple(image_size)
-        self.num_classes = self._shapes["scores"][-1]
-
-    def __call__(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
-        """Run the network, one image at a time.
-
-        Args:
-            images: (B, H, W, 3) RGB 0..255.
-            training: not used; a `Detector` has it.
-
-        Returns:
-            boxes (B, A, 4) xyxy in 0..1 of the network's input, scores (B, A, K).
-        """
-        del training
-        if tuple(images.shape[1:3]) != self.image_size:
-            raise InputError(
-                f"images: expected the size of the .tflite file, {self.image_size}, received {tuple(images.shape[1:3])}"
-            )
-        outputs = tf.numpy_function(self._run_batch, [images], [tf.float32, tf.float32])
-        return {
-            name: tf.ensure_shape(output, [images.shape[0], *shape])
-            for output, (name, shape) in zip(outputs, self._shapes.items(), strict=True)
-        }
-
-    def decode(self, outputs: dict[str, tf.Tensor], image_size: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor]:
-        """Bring the boxes to pixels, as `Detector.decode` returns them.
-
-        Args:
-            outputs: of a call.
-            image_size: (H, W) of the network's input.
-
-        Returns:
-            boxes (B, A, 4) xyxy in pixels of the network's input, scores (B, A, K).
-        """
-        height, width = image_size
-        return outputs["boxes"] * tf.constant([width, height, width, height], tf.float32), outputs["scores"]
-
-    def ema_weights(self) -> contextlib.AbstractContextManager:
-        """Change nothing: the file has one set of weights."""
-        return contextlib.nullcontext()
-
-    def _run_batch(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        results = [self._run(images=image[None].astype(np.float32)) for image in images]
-        return tuple(np.concatenate([result[name] for result in results]) for name in ("boxes", "scores"))
+    pairs = (tuple(detections(each, image) for each in (detector, exported)) for image in inputs)
+    return compare_detections(pairs, settings, options.precision)
 
 
-def _convert(detector: Any, image_size: tuple[int, int]) -> bytes:
-    height, width = image_size
-    module = tf.Module()
-    module.variables_read = [variable.value for variable in detector.variables]
+def _converted(
+    detector: Any, options: TFLiteOptions, image_size: tuple[int, int], calibration: Sequence[np.ndarray]
+) -> bytes:
+    def network(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        raw = raw_outputs(detector, images, image_size)
+        return raw if options.nms is None else detection_outputs(raw, options.nms)
 
-    @tf.function(input_signature=[tf.TensorSpec([1, height, width, 3], tf.float32, name="images")])
-    def network(images):
-        boxes, scores = detector.decode(detector(images, training=False), image_size=image_size)
-        boxes = boxes / tf.constant([width, height, width, height], tf.float32)
-        return {"boxes": tf.clip_by_value(boxes, 0.0, 1.0), "scores": scores}
-
+    module = network_module(detector, network, tf.TensorSpec([1, *image_size, 3], tf.float32, name="images"))
     with tempfile.TemporaryDirectory() as folder:
         # Through a SavedModel: from the concrete function alone the converter does not freeze the weights.
-        tf.saved_model.save(module, folder, signatures=network)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]  # any other op is an error
-        return converter.convert()
+        tf.saved_model.save(module, folder, signatures=module.call)
+        content = convert(Path(folder), options.precision, calibration)
+    return with_types(content, options.input_type, options.output_type)

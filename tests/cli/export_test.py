@@ -21,6 +21,42 @@ class ExportTest(RunTestCase):
         self.assertLess(document["box_error"], 0.05)
         self.assertEqual(kyolo.export.TFLiteDetector(path).image_size, (64, 64))
 
+    def test_precision_types_and_suppression(self):
+        path = self.folder / "int8.tflite"
+        with mock.patch("kyolo.export.to_tflite") as to_tflite:
+            to_tflite.return_value = kyolo.export.ParityReport(3, 1, 0.1, 0.1, 0.1, 0.1)
+            code, _, stderr = self.run_kyolo(
+                "export", "--run", self.folder / "run", "--to", "tflite", "--output", path, "--precision", "int8",
+                "--nms", "--input-type", "uint8", "--calibration-images", "1", "--set", "evaluation.confidence=0.4",
+            )  # fmt: skip
+        self.assertEqual(code, 0, stderr)
+        options = to_tflite.call_args.kwargs
+        self.assertEqual(
+            [options[name] for name in ("precision", "input_type", "output_type")], ["int8", "uint8", "float32"]
+        )
+        # Pictures' settings, but for what is said; the data set has one training image.
+        self.assertEqual(options["nms"], kyolo.export.NMSSettings(0.4, 0.7, 100, False))
+        self.assertEqual([image.shape for image in options["calibration"]], [(64, 64, 3)])
+
+    def test_options_that_do_not_fit(self):
+        for arguments, text in (
+            (("--to", "saved_model", "--precision", "int8"), "--precision: expected with --to tflite only"),
+            (("--to", "saved_model", "--no-nms"), "--nms: expected with --to tflite only"),
+            (("--to", "tflite", "--input-type", "uint8"), "--input-type: expected with --precision int8 only"),
+            (("--to", "tflite", "--precision", "int9"), "invalid choice: 'int9'"),
+            (
+                ("--to", "tflite", "--precision", "int8", "--calibration-images", "0"),
+                "--calibration-images: expected 1 or more",
+            ),
+            (("--to", "tflite", "--set", "evaluation.iou=0.5"), "evaluation.iou: expected one of data"),
+        ):
+            path = self.folder / "none"
+            code, _, stderr = self.run_kyolo("export", "--run", self.folder / "run", "--output", path, *arguments)
+            self.assertEqual(code, 2)
+            self.assertIn(text, stderr)
+            self.assertEqual(stderr.count("\n"), 1)
+            self.assertFalse(path.exists())
+
     def test_export_that_differs_is_a_failed_check(self):
         path = self.folder / "exported"
         error = kyolo.export.ExportError("boxes differ")

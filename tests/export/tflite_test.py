@@ -1,4 +1,4 @@
-"""The .tflite file: its ops, its interface, its numbers, and how it stands in for a detector."""
+"""The .tflite file in float32: its ops, its interface, its numbers, and how it stands in for a detector."""
 
 import tempfile
 from pathlib import Path
