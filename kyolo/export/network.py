@@ -13,17 +13,22 @@ from kyolo.evaluation.detect import Detections, NMSSettings
 Outputs = dict[str, tf.Tensor]
 
 
-def network_module(detector: Any, function: Callable, signature: tf.TensorSpec) -> tf.Module:
-    """What is saved: the graph `call` of a function of one tensor, the variables it reads, and no Keras object.
+def network_module(detector: Any, functions: dict[str, tuple[Callable, tf.TensorSpec]]) -> tf.Module:
+    """What is saved: graphs, the variables that they read, and no Keras object.
 
     Args:
-        detector: the `Detector` that the function calls.
-        function: from a tensor to a dict of tensors.
-        signature: of that tensor; its name is the input's.
+        detector: the `Detector` that the functions call.
+        functions: by the names of the signatures, from a tensor to a dict of tensors, and what that tensor is; its name
+            is the input's.
+
+    Returns:
+        A module whose `graphs` are the signatures.
     """
     module = tf.Module()
     module.variables_read = [variable.value for variable in detector.variables]
-    module.call = tf.function(function, input_signature=[signature])
+    module.graphs = {
+        name: tf.function(function, input_signature=[tensor]) for name, (function, tensor) in functions.items()
+    }
     return module
 
 

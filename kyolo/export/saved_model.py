@@ -12,9 +12,11 @@ import tensorflow as tf
 
 from kyolo.data import letterbox
 from kyolo.evaluation.detect import Detections, NMSSettings, Predictor, detect
+from kyolo.export.network import network_module
 from kyolo.export.parity import ParityReport, compare_detections
 from kyolo.files import new_output
 
+VERSION = "1"  # TensorFlow Serving looks for versions in folders of their numbers, and takes the highest
 CONTRACT_FILE = "assets.extra/detector.json"  # a folder that TensorFlow leaves to others
 
 
@@ -30,9 +32,17 @@ def to_saved_model(
 ) -> ParityReport | None:
     """Write a SavedModel that does everything from images to detections, and loads without kyolo.
 
-    Its signature `serving_default` takes `images`, uint8 (B, H, W, 3) RGB, any B, H, W. It returns `boxes` (B, N, 4)
-    xyxy in pixels of these images, `scores` (B, N), `labels` int32 (B, N), by falling score with zeros after the last
-    one, and `num_detections` int32 (B,). Class names and settings lie beside it in `assets.extra/detector.json`.
+    It lies in the folder `1` of `path`, as TensorFlow Serving wants it, with three signatures:
+
+    - `serving_default`: `images`, uint8 (B, H, W, 3) RGB, any B, H, W.
+    - `encoded`: `images`, a vector of the bytes of B JPEG, PNG, BMP or GIF files. Orientation that EXIF tells is not
+      followed, and of a GIF the first frame counts.
+    - `raw`: `images`, float32 (B, H, W, 3) RGB 0..255, H and W multiples of the largest stride.
+
+    The first two return `boxes` (B, N, 4) xyxy in pixels of these images, `scores` (B, N), `labels` int32 (B, N), by
+    falling score with zeros after the last one, and `num_detections` int32 (B,). `raw` returns `boxes` (B, A, 4) xyxy
+    in pixels and `scores` (B, A, K) of all anchor points. Class names and settings lie beside it in
+    `assets.extra/detector.json`.
 
     Args:
         detector: a `Detector` in float32; its averaged weights are used where it keeps them.
@@ -52,17 +62,18 @@ def to_saved_model(
 
     Example:
         >>> to_saved_model(detector, "exported", image_size=(320, 320), class_names=["cell"], confidence=0.4)
-        >>> found = tf.saved_model.load("exported").signatures["serving_default"](images=pictures)
+        >>> found = tf.saved_model.load("exported/1").signatures["serving_default"](images=pictures)
     """
     settings = NMSSettings(**settings)
     with new_output(path, folder=True) as temporary, detector.ema_weights():
+        version = temporary / VERSION
         module = _serving_module(detector, image_size, fit, settings)
-        tf.saved_model.save(module, str(temporary), signatures={"serving_default": module.detect})
+        tf.saved_model.save(module, str(version), signatures=module.graphs)
         contract = {"class_names": list(class_names), "image_size": list(image_size), "fit": fit, **asdict(settings)}
-        _write_json(temporary / CONTRACT_FILE, contract)
+        _write_json(version / CONTRACT_FILE, contract)
         if not images:
             return None
-        exported = tf.saved_model.load(str(temporary)).signatures["serving_default"]
+        exported = tf.saved_model.load(str(version)).signatures["serving_default"]
         predictor = Predictor(detector, settings)
         pairs = (_both(predictor, exported, image, image_size, fit) for image in images)
         return compare_detections(pairs, settings).check()
@@ -82,21 +93,45 @@ def _both(
 
 
 def _serving_module(detector: Any, image_size: tuple[int, int], fit: str, settings: NMSSettings) -> tf.Module:
-    """What is saved: the graph and the variables it reads, and no Keras object."""
-    module = tf.Module()
-    module.variables_read = [variable.value for variable in detector.variables]
-    fitted = (tf.TensorSpec([*image_size, 3], tf.uint8), tf.TensorSpec([4], tf.float32))
+    fitted = (tf.TensorSpec([*image_size, 3], tf.uint8), tf.TensorSpec([4], tf.float32), tf.TensorSpec([2], tf.int32))
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")])
-    def detect_images(images):
-        network_inputs, parameters = tf.map_fn(
-            lambda image: letterbox(image, image_size, fit), images, fn_output_signature=fitted
+    def fit_to_network(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        return *letterbox(image, image_size, fit), tf.shape(image)[:2]
+
+    def detect_images(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return detect(detector, *tf.map_fn(fit_to_network, images, fn_output_signature=fitted), settings)
+
+    def detect_encoded(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return detect(
+            detector,
+            *tf.map_fn(lambda file: fit_to_network(_decode(file)), images, fn_output_signature=fitted),
+            settings,
         )
-        size = tf.tile(tf.shape(images)[None, 1:3], [tf.shape(images)[0], 1])
-        return detect(detector, network_inputs, parameters, size, settings)
 
-    module.detect = detect_images
-    return module
+    def decode_points(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        size = tf.unstack(tf.shape(images)[1:3])
+        boxes, scores = detector.decode(detector(images, training=False), image_size=size)
+        return {"boxes": boxes, "scores": scores}
+
+    any_size = [None, None, None, 3]
+    return network_module(
+        detector,
+        {
+            "serving_default": (detect_images, tf.TensorSpec(any_size, tf.uint8, name="images")),
+            "encoded": (detect_encoded, tf.TensorSpec([None], tf.string, name="images")),
+            "raw": (decode_points, tf.TensorSpec(any_size, tf.float32, name="images")),
+        },
+    )
+
+
+def _decode(file: tf.Tensor) -> tf.Tensor:
+    """An image from the bytes of a file of any format that TensorFlow has; JPEG as exactly as in training."""
+    image = tf.cond(
+        tf.io.is_jpeg(file),
+        lambda: tf.io.decode_jpeg(file, channels=3, dct_method="INTEGER_ACCURATE"),
+        lambda: tf.io.decode_image(file, channels=3, expand_animations=False),
+    )
+    return tf.ensure_shape(image, [None, None, 3])
 
 
 def _write_json(path: Path, content: dict) -> None:

@@ -127,9 +127,10 @@ def _converted(
         raw = raw_outputs(detector, images, image_size)
         return raw if options.nms is None else detection_outputs(raw, options.nms)
 
-    module = network_module(detector, network, tf.TensorSpec([1, *image_size, 3], tf.float32, name="images"))
+    images = tf.TensorSpec([1, *image_size, 3], tf.float32, name="images")
+    module = network_module(detector, {"serving_default": (network, images)})
     with tempfile.TemporaryDirectory() as folder:
         # Through a SavedModel: from the concrete function alone the converter does not freeze the weights.
-        tf.saved_model.save(module, folder, signatures=module.call)
+        tf.saved_model.save(module, folder, signatures=module.graphs)
         content = convert(Path(folder), options.precision, calibration)
     return with_types(content, options.input_type, options.output_type)

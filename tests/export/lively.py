@@ -71,8 +71,8 @@ class TinyDetector(keras.Model):
 
     def decode(self, outputs, image_size):
         height, width = image_size
-        rows, columns = np.meshgrid(np.arange(8, height, 16), np.arange(8, width, 16), indexing="ij")
-        centres = np.stack([columns, rows], axis=-1).reshape([1, -1, 2]).astype(np.float32)
+        rows, columns = tf.meshgrid(tf.range(8, height, 16), tf.range(8, width, 16), indexing="ij")
+        centres = tf.cast(tf.reshape(tf.stack([columns, rows], axis=-1), [1, -1, 2]), tf.float32)
         halves = 8 + 8 * ops.sigmoid(outputs[..., :4])
         boxes = ops.concatenate([centres - halves[..., :2], centres + halves[..., 2:]], axis=-1)
         return boxes, ops.sigmoid(outputs[..., 4:])

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 
-from kyolo.data import letterbox
+from kyolo.data import letterbox, read_image
 from kyolo.errors import InputError
 from kyolo.evaluation.detect import NMSSettings, Predictor
 from kyolo.export import ExportError, to_saved_model
@@ -21,9 +22,13 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-detect = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+signatures = tf.saved_model.load(sys.argv[1]).signatures
 images = np.load(sys.argv[2])
-found = {name: detect(images=tf.constant(images[name])) for name in images.files}
+found = {name: signatures["serving_default"](images=tf.constant(images[name])) for name in images.files}
+files = [tf.io.encode_png(images["a"][0]), tf.io.encode_png(images["b"][0])]
+files += [tf.io.read_file(path) for path in sys.argv[6:]]
+found["encoded"] = signatures["encoded"](images=tf.stack(files))
+found["raw"] = signatures["raw"](images=tf.constant(np.load(sys.argv[4])))
 np.savez(sys.argv[3], **{f"{name}/{key}": value for name in found for key, value in found[name].items()})
 assert not {"kyolo", "keras_cv"} & set(sys.modules)  # TensorFlow itself imports keras
 """
@@ -51,8 +56,18 @@ class SavedModelTest(tf.test.TestCase):
         # Batches of one, one and two images, of three sizes.
         batches = {"a": self.images[0][None], "b": self.images[1][None], "c": np.stack([self.images[2]] * 2)}
         np.savez(self.folder / "images.npz", **batches)
-        files = [self.path, self.folder / "images.npz", self.folder / "found.npz"]
-        subprocess.run([sys.executable, "-c", STRANGER, *files], cwd=self.folder, check=True, capture_output=True)
+        files = [self.folder / "image.bmp", self.folder / "image.jpg"]
+        for file in files:
+            Image.fromarray(self.images[2]).save(file)
+        raw = np.random.default_rng(0).uniform(0, 255, (2, 64, 32, 3)).astype("float32")
+        np.save(self.folder / "raw.npy", raw)
+        arrays = [self.folder / name for name in ("images.npz", "found.npz", "raw.npy")]
+        subprocess.run(
+            [sys.executable, "-c", STRANGER, self.path / "1", *arrays, "--", *files],
+            cwd=self.folder,
+            check=True,
+            capture_output=True,
+        )
         found = np.load(self.folder / "found.npz")
         for name, batch in batches.items():
             for i, image in enumerate(batch):
@@ -66,6 +81,15 @@ class SavedModelTest(tf.test.TestCase):
                     self.assertLen(padded, 20)
                     self.assertAllClose(padded[:n], values, atol=1e-3)
                     self.assertAllEqual(padded[n:], np.zeros_like(padded[n:]))
+        # Files give the detections of their pixels, a JPEG's as kyolo itself decodes it.
+        for i, image in enumerate([*self.images[:2], *map(read_image, files)]):
+            expected = self.expected(image)
+            self.assertEqual(found["encoded/num_detections"][i], len(expected["scores"]))
+            for key, values in expected.items():
+                self.assertAllClose(found[f"encoded/{key}"][i][: len(values)], values, atol=1e-3)
+        boxes, scores = self.detector.decode(self.detector(raw, training=False), image_size=(64, 32))
+        self.assertAllClose(found["raw/boxes"], boxes, atol=1e-3)
+        self.assertAllClose(found["raw/scores"], scores, atol=1e-4)
 
     def test_report(self):
         self.assertEqual((self.report.images, self.report.unmatched), (3, 0))
@@ -73,7 +97,7 @@ class SavedModelTest(tf.test.TestCase):
         self.assertEqual(self.report.compared, 2 * sum(len(self.expected(image)["scores"]) for image in self.images))
 
     def test_contract_lies_beside_it(self):
-        contract = json.loads((self.path / "assets.extra/detector.json").read_text())
+        contract = json.loads((self.path / "1/assets.extra/detector.json").read_text())
         self.assertEqual(
             contract,
             {"class_names": list(CLASS_NAMES), "image_size": [64, 96], "fit": "letterbox", "multi_label": False}
