@@ -33,6 +33,7 @@ TFLITE_ONLY: dict[str, typing.Any] = {  # arguments, and what they are by defaul
     "input_type": "float32",
     "output_type": "float32",
     "calibration_images": CALIBRATION_IMAGES,
+    "metadata": False,
 }
 
 
@@ -56,6 +57,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help=f"tflite with int8: images of train that set its ranges (default: {CALIBRATION_IMAGES})",
+    )
+    parser.add_argument(
+        "--metadata",
+        action="store_const",
+        const=True,
+        help="tflite with --nms: outputs and metadata for MediaPipe Tasks, which stretches images (needs mediapipe)",
     )
     add_data_arguments(parser, "the data set whose val images check the export, by default the run's")
     add_set_argument(parser, "data.image_size=256 or evaluation.confidence=0.4 (with a suppression; default: 0.25)")
@@ -90,6 +97,7 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
                 step = max(1, train.num_images // count)
                 fitted["calibration"] = list(itertools.islice(train.images(step), count))
             options["nms"] = export.NMSSettings(**settings) if options["nms"] else None
+            options["task_labels"] = class_names(config) if options.pop("metadata") else None
             with contextlib.nullcontext() if arguments.debug else stderr_discarded():
                 report = export.to_tflite(detector, output, **fitted, **options)
         else:
@@ -97,7 +105,39 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
     except export.ExportError as error:
         raise CheckFailed(str(error)) from error
     _print_report(output, report)
-    yield {"path": str(output), "format": arguments.to, "precision": options["precision"], **dataclasses.asdict(report)}
+    document = {"path": str(output), "format": arguments.to, "precision": options["precision"]}
+    document |= dataclasses.asdict(report)
+    if options.get("task_labels"):
+        document |= _score_stretched(opened.config, detector, val)
+    yield document
+
+
+def _score_stretched(config: Config, detector: typing.Any, val: typing.Any) -> dict[str, float | None]:
+    """Print the AP that the detector has on stretched images, MediaPipe's, beside that of its own fit; return both."""
+    from kyolo import data, evaluation
+
+    settings = config_to_dict(config.evaluation)
+    batch_size = settings.pop("batch_size")
+    scores: dict[str, float | None] = {}
+    for fit in dict.fromkeys([config.data.fit, "stretch"]):
+        dataset = data.make_dataset(
+            val, "val", image_size=config.data.image_size, batch_size=batch_size, fit=fit, cache=None
+        )
+        scores[f"ap_{fit}"] = evaluation.evaluate(detector, dataset, **settings)["ap"]
+    print(
+        ", ".join(
+            f"AP {value:.3f} with images fitted by {name.removeprefix('ap_')}"
+            for name, value in scores.items()
+            if value is not None
+        )
+    )
+    if config.data.fit != "stretch":
+        print(
+            f"kyolo: warning: MediaPipe stretches images, and this run was trained with data.fit={config.data.fit}; "
+            f"--set data.fit=stretch trains one for it",
+            file=sys.stderr,
+        )
+    return scores
 
 
 def _tflite_options(arguments: argparse.Namespace) -> dict[str, typing.Any]:
@@ -110,10 +150,12 @@ def _tflite_options(arguments: argparse.Namespace) -> dict[str, typing.Any]:
             raise InputError(
                 f"{option}: expected with --to tflite only, received with --to {arguments.to}; leave it out"
             )
-        if options["precision"] != "int8" and name not in ("precision", "nms"):
+        if options["precision"] != "int8" and name in ("input_type", "output_type", "calibration_images"):
             raise InputError(
                 f"{option}: expected with --precision int8 only, received with {options['precision']}; leave it out"
             )
+    if options["metadata"] and not options["nms"]:
+        raise InputError("--metadata: expected with --nms, as MediaPipe Tasks wants detections, received without it")
     if options["calibration_images"] < 1:
         raise InputError(
             f"--calibration-images: expected 1 or more, a hundred at least for good ranges, received "

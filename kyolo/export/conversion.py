@@ -4,12 +4,12 @@ import copy
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import flatbuffers
 import numpy as np
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
+
+from kyolo.export.flatbuffer import append, pack, unpack
 
 PRECISIONS = ("float32", "float16", "dynamic", "int8")
 TYPES = {"uint8": (schema.TensorType.UINT8, 0), "int8": (schema.TensorType.INT8, -128)}  # type, and what stands for 0
@@ -51,7 +51,7 @@ def _with_half_weights(content: bytes) -> bytes:
 
     Half of the factor 1 / width would shift boxes by up to 0.1 pixel, and cost 0.001 AP (measured).
     """
-    model = _unpack(content)
+    model = unpack(content)
     graph = model.subgraphs[0]
     weights = dict.fromkeys(operator.inputs[1] for operator in graph.operators if _code(model, operator) in LEARNT)
     halves: dict[int, int] = {}  # buffers; equal weights share one
@@ -60,34 +60,26 @@ def _with_half_weights(content: bytes) -> bytes:
         tensor = graph.tensors[index]
         if tensor.buffer not in halves:
             values = np.frombuffer(bytes(model.buffers[tensor.buffer].data), np.float32).astype(np.float16)
-            halves[tensor.buffer] = _append(
+            halves[tensor.buffer] = append(
                 model.buffers, schema.BufferT(data=np.frombuffer(values.tobytes(), np.uint8))
             )
         half = copy.copy(tensor)
         half.name, half.type, half.buffer = tensor.name + b"_half", schema.TensorType.FLOAT16, halves[tensor.buffer]
         tensor.buffer = 0  # the empty one: an operator fills it
-        restored.append(_operator(model, schema.BuiltinOperator.DEQUANTIZE, _append(graph.tensors, half), index))
+        restored.append(_operator(model, schema.BuiltinOperator.DEQUANTIZE, append(graph.tensors, half), index))
     for buffer in halves.keys() - {tensor.buffer for tensor in graph.tensors}:
         model.buffers[buffer] = schema.BufferT()
     graph.operators = restored + graph.operators
-    return _pack(model)
+    return pack(model)
 
 
 def _operator(model: schema.ModelT, builtin: int, source: int, target: int) -> schema.OperatorT:
     """An operator of one input and one output, whose kind the model may not know yet."""
     codes = [code.builtinCode for code in model.operatorCodes]
     if builtin not in codes:
-        _append(
-            model.operatorCodes, schema.OperatorCodeT(builtinCode=builtin, deprecatedBuiltinCode=builtin, version=3)
-        )
+        append(model.operatorCodes, schema.OperatorCodeT(builtinCode=builtin, deprecatedBuiltinCode=builtin, version=3))
         codes.append(builtin)
     return schema.OperatorT(opcodeIndex=codes.index(builtin), inputs=[source], outputs=[target])
-
-
-def _append(items: list, item: Any) -> int:
-    """Appends, and returns the index."""
-    items.append(item)
-    return len(items) - 1
 
 
 def _quantize(converter: tf.lite.TFLiteConverter) -> bytes:
@@ -103,7 +95,7 @@ def _quantize(converter: tf.lite.TFLiteConverter) -> bytes:
             debug_dataset=converter.representative_dataset,
             debug_options=tf.lite.experimental.QuantizationDebugOptions(),
         )
-        names = _outputs_behind_the_last_convolutions(_unpack(debugger.calibrated_model))
+        names = _outputs_behind_the_last_convolutions(unpack(debugger.calibrated_model))
         debugger.options = tf.lite.experimental.QuantizationDebugOptions(denylisted_nodes=names)
         return debugger.get_nondebug_quantized_model()
 
@@ -131,7 +123,7 @@ def with_types(content: bytes, input_type: str, output_type: str) -> bytes:
         input_type: "float32", "uint8" or "int8".
         output_type: the same.
     """
-    model = _unpack(content)
+    model = unpack(content)
     graph = model.subgraphs[0]
     if input_type != "float32":
         _quantize_tensor(graph.tensors[graph.inputs[0]], input_type, 1.0)  # read by QUANTIZE, which takes these too
@@ -142,7 +134,7 @@ def with_types(content: bytes, input_type: str, output_type: str) -> bytes:
             else output
             for output in graph.outputs
         ]
-    return _pack(model)
+    return pack(model)
 
 
 def _append_quantized(model: schema.ModelT, source: int, output_type: str) -> int:
@@ -150,7 +142,7 @@ def _append_quantized(model: schema.ModelT, source: int, output_type: str) -> in
     tensor = copy.copy(graph.tensors[source])
     tensor.name = tensor.name + b"_quantized"
     _quantize_tensor(tensor, output_type, 1 / 255)
-    target = _append(graph.tensors, tensor)
+    target = append(graph.tensors, tensor)
     graph.operators.append(_operator(model, schema.BuiltinOperator.QUANTIZE, source, target))
     for named in model.signatureDefs[0].outputs:
         if named.tensorIndex == source:
@@ -166,13 +158,3 @@ def _quantize_tensor(tensor: schema.TensorT, name: str, scale: float) -> None:
 
 def _code(model: schema.ModelT, operator: schema.OperatorT) -> int:
     return model.operatorCodes[operator.opcodeIndex].builtinCode
-
-
-def _unpack(content: bytes) -> schema.ModelT:
-    return schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
-
-
-def _pack(model: schema.ModelT) -> bytes:
-    builder = flatbuffers.Builder(0)
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())

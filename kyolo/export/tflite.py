@@ -14,7 +14,8 @@ from kyolo.data import letterbox
 from kyolo.errors import InputError
 from kyolo.evaluation.detect import Detections, NMSSettings
 from kyolo.export.conversion import PRECISIONS, convert, with_types
-from kyolo.export.network import detection_outputs, find, network_module, raw_outputs
+from kyolo.export.metadata import add_metadata
+from kyolo.export.network import detection_outputs, find, network_module, raw_outputs, task_outputs
 from kyolo.export.parity import ParityReport, compare_detections, compare_outputs
 from kyolo.export.tflite_detector import TFLiteDetector, TFLiteEndToEnd
 from kyolo.files import new_output
@@ -33,6 +34,9 @@ class TFLiteOptions:
         input_type: of the pixels 0..255: "float32"; with int8 also "uint8", or "int8", which is 128 less.
         output_type: "float32"; with int8 also "uint8" (255 stands for 1) or "int8" (127 stands for 1, -128 for 0).
         nms: settings of a suppression inside the file; None for none. `NMS_DEFAULTS` lists 100 detections.
+        task_labels: names of the classes, with `nms`: the file is one for MediaPipe Tasks, with its four outputs
+            `locations` (1, N, 4) as ymin, xmin, ymax, xmax, `categories` (1, N), `scores` (1, N), `count` (1,), all
+            float32, and metadata. Needs the extra `mediapipe`. None for the outputs that `to_tflite` tells.
 
     Raises:
         InputError: a value that there is not, or types of 8 bits for another precision than int8.
@@ -42,6 +46,7 @@ class TFLiteOptions:
     input_type: str = "float32"
     output_type: str = "float32"
     nms: NMSSettings | None = None
+    task_labels: Sequence[str] | None = None
 
     def __post_init__(self):
         allowed = {"precision": PRECISIONS, "input_type": INTERFACE_TYPES, "output_type": INTERFACE_TYPES}
@@ -54,6 +59,11 @@ class TFLiteOptions:
                     f"{name}: expected float32 with the precision {self.precision}, received {getattr(self, name)}; "
                     f"only precision int8 has others"
                 )
+        if self.task_labels is not None and (self.nms is None or self.output_type != "float32"):
+            raise InputError(
+                f"task_labels: expected nms and output_type float32, which MediaPipe Tasks wants, received "
+                f"{'no nms' if self.nms is None else self.output_type}"
+            )
 
 
 def to_tflite(
@@ -81,7 +91,7 @@ def to_tflite(
         fit: "letterbox" or "stretch": how images are brought to that size.
         images: real images, (h, w, 3) uint8, on which the export is compared with the detector before it is kept.
         calibration: real images of the training set, a hundred or more, whose values set the ranges of int8.
-        **options: `precision`, `input_type`, `output_type`, `nms`, as in `TFLiteOptions`.
+        **options: `precision`, `input_type`, `output_type`, `nms`, `task_labels`, as in `TFLiteOptions`.
 
     Returns:
         How far the export is from the detector; None without images.
@@ -125,7 +135,10 @@ def _converted(
 ) -> bytes:
     def network(images: tf.Tensor) -> dict[str, tf.Tensor]:
         raw = raw_outputs(detector, images, image_size)
-        return raw if options.nms is None else detection_outputs(raw, options.nms)
+        if options.nms is None:
+            return raw
+        detections = detection_outputs(raw, options.nms)
+        return detections if options.task_labels is None else task_outputs(detections)
 
     images = tf.TensorSpec([1, *image_size, 3], tf.float32, name="images")
     module = network_module(detector, {"serving_default": (network, images)})
@@ -133,4 +146,8 @@ def _converted(
         # Through a SavedModel: from the concrete function alone the converter does not freeze the weights.
         tf.saved_model.save(module, folder, signatures=module.graphs)
         content = convert(Path(folder), options.precision, calibration)
-    return with_types(content, options.input_type, options.output_type)
+    content = with_types(content, options.input_type, options.output_type)
+    if options.task_labels is None:
+        return content
+    description = f"Detector of {len(options.task_labels)} classes, made with kyolo"
+    return add_metadata(content, options.task_labels, description)

@@ -11,20 +11,24 @@ from ai_edge_litert.interpreter import Interpreter
 
 from kyolo.errors import InputError
 
+RAW = {"boxes", "scores"}
+DETECTIONS = {"boxes", "scores", "labels", "num_detections"}
+TASK = {"locations", "categories", "scores", "count"}  # MediaPipe's
+
 
 class _File:
     """A file of one signature, whose values cross its border as floats, whatever their types in it.
 
     Args:
         path: the file.
-        outputs: names of the outputs that it must have.
+        outputs: names of the outputs that it must have, for each kind of file.
         num_threads: of the interpreter.
 
     Raises:
         InputError: the file is missing, or is not such a file.
     """
 
-    def __init__(self, path: str | os.PathLike, outputs: tuple[str, ...], num_threads: int):
+    def __init__(self, path: str | os.PathLike, outputs: tuple[set[str], ...], num_threads: int):
         if not Path(path).is_file():
             raise InputError(f"{path}: expected a .tflite file, received a path without one; check the path")
         try:
@@ -34,7 +38,7 @@ class _File:
             self.outputs = self._run.get_output_details()
         except (ValueError, KeyError, RuntimeError) as error:
             raise InputError(_refusal(path, "one with other contents")) from error
-        if set(outputs) != set(self.outputs):
+        if set(self.outputs) not in outputs:
             raise InputError(_refusal(path, f"one with the outputs {', '.join(sorted(self.outputs))}"))
         (_, *image_size, _) = self._input["shape"].tolist()
         self.image_size = tuple(image_size)
@@ -81,7 +85,7 @@ class TFLiteDetector:
     """
 
     def __init__(self, path: str | os.PathLike, *, num_threads: int = 2):
-        self._file = _File(path, ("boxes", "scores"), num_threads)
+        self._file = _File(path, (RAW,), num_threads)
         self._shapes = {name: tuple(self._file.outputs[name]["shape"][1:].tolist()) for name in ("boxes", "scores")}
         self.image_size = self._file.image_size
         self.num_classes = self._shapes["scores"][-1]
@@ -129,7 +133,7 @@ class TFLiteEndToEnd:
     """Runs a `.tflite` file that holds the suppression too.
 
     Args:
-        path: a file that `to_tflite` wrote with `nms`.
+        path: a file that `to_tflite` wrote with `nms`, with `task_labels` or without.
         num_threads: of the interpreter.
 
     Attributes:
@@ -145,7 +149,7 @@ class TFLiteEndToEnd:
     """
 
     def __init__(self, path: str | os.PathLike, *, num_threads: int = 2):
-        self._file = _File(path, ("boxes", "scores", "labels", "num_detections"), num_threads)
+        self._file = _File(path, (DETECTIONS, TASK), num_threads)
         self.image_size = self._file.image_size
         self.max_detections = int(self._file.outputs["scores"]["shape"][-1])
 
@@ -156,5 +160,12 @@ class TFLiteEndToEnd:
             boxes (n, 4) xyxy in 0..1 of the network's input, scores (n,) by falling score, labels int32 (n,).
         """
         found = {name: value[0] for name, value in self._file.run(image).items()}
+        if found.keys() == TASK:
+            found = {
+                "boxes": found["locations"][:, [1, 0, 3, 2]],
+                "scores": found["scores"],
+                "labels": found["categories"].astype(np.int32),
+                "num_detections": found["count"],
+            }
         count = int(found.pop("num_detections"))
         return {name: value[:count] for name, value in found.items()}
