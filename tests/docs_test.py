@@ -5,6 +5,7 @@ What installs is left to CI, which begins with it; `make quickstart` and the ben
 
 import contextlib
 import functools
+import importlib.util
 import io
 import os
 import pathlib
@@ -31,6 +32,7 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ELSEWHERE = ("source ", "make ", "git ", "pip ", ".venv/bin/pip ", "export ")  # what installs and tests; not run again
 ELSEWHERE += ("kubectl ",)  # no cluster here; tests/training/distribution_test.py reads the file
 ELSEWHERE += ("python3.11 -m venv ", ".venv-tfa/bin/pip ")  # the environment of tensorflow-addons
+WITH_MEDIAPIPE = ("--metadata", "--to android")
 FILE = re.compile(r"# (\w+)\.py\n")  # a Python block that begins so is that file to the commands of its page
 SETTINGS = ("model.levels=[P4, P5]", "train.epochs=1", "train.schedule.warmup_epochs=0", "data.image_size=64")
 SMALL = (  # the same in seconds
@@ -91,6 +93,8 @@ class DocsTest(parameterized.TestCase):
         self.write_files(page)
         for command in commands(page):
             with self.subTest(command):
+                if any(words in command for words in WITH_MEDIAPIPE) and not importlib.util.find_spec("mediapipe"):
+                    self.skipTest("needs the extra mediapipe")
                 if not command.startswith(ELSEWHERE):
                     program, *arguments = shlex.split(os.path.expandvars(command))
                     programs = {"kyolo": self.run_command, "python": self.run_python}

@@ -27,6 +27,7 @@ CHECK_IMAGES = 8
 CALIBRATION_IMAGES = 200
 TFLITE_DETECTIONS = 100  # a run's own setting is for AP
 TYPES = ("float32", "uint8", "int8")
+FOR_PEOPLE = ("tflite", "android")  # whose suppression lists TFLITE_DETECTIONS
 TFLITE_ONLY: dict[str, typing.Any] = {  # arguments, and what they are by default
     "precision": "float32",
     "nms": False,
@@ -40,8 +41,8 @@ TFLITE_ONLY: dict[str, typing.Any] = {  # arguments, and what they are by defaul
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
     add_run_arguments(parser)
-    parser.add_argument("--to", required=True, choices=("saved_model", "tflite"), help="format")
-    parser.add_argument("--output", required=True, metavar="PATH", help="new folder (saved_model) or file (tflite)")
+    parser.add_argument("--to", required=True, choices=("saved_model", "tflite", "android"), help="format")
+    parser.add_argument("--output", required=True, metavar="PATH", help="new folder, or file (tflite)")
     parser.add_argument(
         "--precision",
         choices=("float32", "float16", "dynamic", "int8"),
@@ -56,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--calibration-images",
         type=int,
         metavar="N",
-        help=f"tflite with int8: images of train that set its ranges (default: {CALIBRATION_IMAGES})",
+        help=f"android, and tflite with int8: images of train that set its ranges (default: {CALIBRATION_IMAGES})",
     )
     parser.add_argument(
         "--metadata",
@@ -77,53 +78,86 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
     from kyolo import export, training
 
     opened = training.open_run(arguments.run)
-    allowed = ("data", "evaluation") if arguments.to == "saved_model" or options["nms"] else ("data",)
+    allowed = ("data",) if arguments.to == "tflite" and not options["nms"] else ("data", "evaluation")
     config = with_run_data(_with_defaults(opened.config, arguments.to), arguments, allowed)
     detector = opened.load_detector(arguments.weights)
     val = training.load_split(config.data, "val")
-    fitted: dict[str, typing.Any] = {
-        "image_size": image_hw(config.data.image_size),
-        "fit": config.data.fit,
-        "images": list(itertools.islice(val.images(), CHECK_IMAGES)),
-    }
-    settings = config_to_dict(config.evaluation)
-    del settings["batch_size"]
-    report: typing.Any  # a ParityReport: there are images
-    try:
-        if arguments.to == "tflite":
-            count = options.pop("calibration_images")
-            if options["precision"] == "int8":
-                train = training.load_split(config.data, "train")
-                step = max(1, train.num_images // count)
-                fitted["calibration"] = list(itertools.islice(train.images(step), count))
-            options["nms"] = export.NMSSettings(**settings) if options["nms"] else None
-            options["task_labels"] = class_names(config) if options.pop("metadata") else None
-            with contextlib.nullcontext() if arguments.debug else stderr_discarded():
-                report = export.to_tflite(detector, output, **fitted, **options)
-        else:
-            report = export.to_saved_model(detector, output, class_names=class_names(config), **fitted, **settings)
-    except export.ExportError as error:
-        raise CheckFailed(str(error)) from error
-    _print_report(output, report)
-    document = {"path": str(output), "format": arguments.to, "precision": options["precision"]}
-    document |= dataclasses.asdict(report)
-    if options.get("task_labels"):
-        document |= _score_stretched(opened.config, detector, val)
+    images = list(itertools.islice(val.images(), CHECK_IMAGES))
+    with contextlib.nullcontext() if arguments.debug else stderr_discarded():  # the converter is talkative
+        try:
+            reports = _export(arguments.to, detector, output, config, images, options)
+        except export.ExportError as error:
+            raise CheckFailed(str(error)) from error
+    for name, report in reports.items():
+        _print_report(output / name, report)
+    document: dict[str, typing.Any] = {"path": str(output), "format": arguments.to}
+    if arguments.to == "android":
+        document["files"] = {name: dataclasses.asdict(report) for name, report in reports.items()}
+    else:
+        document |= {"precision": options["precision"], **dataclasses.asdict(reports[""])}
+    if options["metadata"] or arguments.to == "android":
+        document |= _score_stretched(config, opened.config.evaluation, detector, val)
     yield document
 
 
-def _score_stretched(config: Config, detector: typing.Any, val: typing.Any) -> dict[str, float | None]:
-    """Print the AP that the detector has on stretched images, MediaPipe's, beside that of its own fit; return both."""
-    from kyolo import data, evaluation
+def _export(
+    form: str,
+    detector: typing.Any,
+    output: Path,
+    config: Config,
+    images: list,
+    options: dict[str, typing.Any],
+) -> dict[str, typing.Any]:
+    """Write what is asked for; return how far it is from the detector, by the name of the file within the output."""
+    from kyolo import export
 
+    fitted: dict[str, typing.Any] = {
+        "image_size": image_hw(config.data.image_size),
+        "fit": config.data.fit,
+        "images": images,
+    }
     settings = config_to_dict(config.evaluation)
+    del settings["batch_size"]
+    names = class_names(config)
+    if form == "saved_model":
+        return {"": export.to_saved_model(detector, output, class_names=names, **fitted, **settings)}
+    calibration = []
+    if form == "android" or options["precision"] == "int8":
+        calibration = _calibration(config, options["calibration_images"])
+    if form == "android":
+        return export.to_android(detector, output, class_names=names, calibration=calibration, **fitted, **settings)
+    nms = export.NMSSettings(**settings) if options["nms"] else None
+    chosen = {name: options[name] for name in ("precision", "input_type", "output_type")}
+    labels = names if options["metadata"] else None
+    return {
+        "": export.to_tflite(detector, output, calibration=calibration, nms=nms, task_labels=labels, **fitted, **chosen)
+    }
+
+
+def _calibration(config: Config, count: int) -> list:
+    """Return images of the training set, from all over it."""
+    from kyolo import training
+
+    train = training.load_split(config.data, "train")
+    step = max(1, train.num_images // count)
+    return list(itertools.islice(train.images(step), count))
+
+
+def _score_stretched(
+    config: Config, evaluation: typing.Any, detector: typing.Any, val: typing.Any
+) -> dict[str, float | None]:
+    """Print the AP that the detector has on stretched images, MediaPipe's, beside that of its own fit; return both."""
+    from kyolo import data
+    from kyolo.evaluation import evaluate
+
+    settings = config_to_dict(evaluation)
     batch_size = settings.pop("batch_size")
     scores: dict[str, float | None] = {}
     for fit in dict.fromkeys([config.data.fit, "stretch"]):
         dataset = data.make_dataset(
             val, "val", image_size=config.data.image_size, batch_size=batch_size, fit=fit, cache=None
         )
-        scores[f"ap_{fit}"] = evaluation.evaluate(detector, dataset, **settings)["ap"]
+        scores[f"ap_{fit}"] = evaluate(detector, dataset, **settings)["ap"]
     print(
         ", ".join(
             f"AP {value:.3f} with images fitted by {name.removeprefix('ap_')}"
@@ -167,7 +201,7 @@ def _tflite_options(arguments: argparse.Namespace) -> dict[str, typing.Any]:
 def _with_defaults(config: Config, form: str) -> Config:
     """Return the run's config with the settings of the suppression that people want in a file."""
     config = with_picture_settings(config)
-    if form != "tflite":
+    if form not in FOR_PEOPLE:
         return config
     evaluation = dataclasses.replace(config.evaluation, max_detections=TFLITE_DETECTIONS)
     return dataclasses.replace(config, evaluation=evaluation)

@@ -1,6 +1,7 @@
 """Detectors for others to run: SavedModel and TFLite, compared with the original before they are kept."""
 
 from kyolo.evaluation.detect import NMSSettings as NMSSettings
+from kyolo.export.android import to_android as to_android
 from kyolo.export.errors import ExportError as ExportError
 from kyolo.export.parity import ParityReport as ParityReport
 from kyolo.export.saved_model import to_saved_model as to_saved_model
@@ -18,6 +19,7 @@ __all__ = [
     "TFLiteDetector",
     "TFLiteEndToEnd",
     "TFLiteOptions",
+    "to_android",
     "to_saved_model",
     "to_tflite",
 ]

@@ -38,10 +38,26 @@ class ExportTest(RunTestCase):
         self.assertEqual(options["nms"], kyolo.export.NMSSettings(0.4, 0.7, 100, False))
         self.assertEqual([image.shape for image in options["calibration"]], [(64, 64, 3)])
 
+    def test_android(self):
+        path = self.folder / "app"
+        report = kyolo.export.ParityReport(3, 1, 0.1, 0.1, 0.1, 0.1)
+        with mock.patch("kyolo.export.to_android", return_value={"a.tflite": report}) as to_android:
+            code, stdout, stderr = self.run_kyolo(
+                "export", "--run", self.folder / "run", "--to", "android", "--output", path, "--json"
+            )
+        self.assertEqual(code, 0, stderr)
+        self.assertEqual(to_android.call_args.kwargs["max_detections"], 100)
+        document = json.loads(stdout)
+        self.assertEqual(document["files"]["a.tflite"]["images"], 3)
+        self.assertEqual(document["ap_letterbox"], document["ap_stretch"])  # the images are square
+        self.assertIn("trained with data.fit=letterbox", stderr)
+
     def test_options_that_do_not_fit(self):
         for arguments, text in (
             (("--to", "saved_model", "--precision", "int8"), "--precision: expected with --to tflite only"),
             (("--to", "saved_model", "--no-nms"), "--nms: expected with --to tflite only"),
+            (("--to", "android", "--precision", "int8"), "--precision: expected with --to tflite only"),
+            (("--to", "tflite", "--metadata"), "--metadata: expected with --nms"),
             (("--to", "tflite", "--input-type", "uint8"), "--input-type: expected with --precision int8 only"),
             (("--to", "tflite", "--precision", "int9"), "invalid choice: 'int9'"),
             (
