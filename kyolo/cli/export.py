@@ -123,7 +123,7 @@ def _export(
         return {"": export.to_saved_model(detector, output, class_names=names, **fitted, **settings)}
     calibration = []
     if form == "android" or options["precision"] == "int8":
-        calibration = _calibration(config, options["calibration_images"])
+        calibration = calibration_images(config, options["calibration_images"])
     if form == "android":
         return export.to_android(detector, output, class_names=names, calibration=calibration, **fitted, **settings)
     nms = export.NMSSettings(**settings) if options["nms"] else None
@@ -134,8 +134,8 @@ def _export(
     }
 
 
-def _calibration(config: Config, count: int) -> list:
-    """Return images of the training set, from all over it."""
+def calibration_images(config: Config, count: int) -> list:
+    """Return so many images of the training set, from all over it."""
     from kyolo import training
 
     train = training.load_split(config.data, "train")

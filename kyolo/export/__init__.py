@@ -10,6 +10,7 @@ from kyolo.export.tflite import TFLiteOptions as TFLiteOptions
 from kyolo.export.tflite import to_tflite as to_tflite
 from kyolo.export.tflite_detector import TFLiteDetector as TFLiteDetector
 from kyolo.export.tflite_detector import TFLiteEndToEnd as TFLiteEndToEnd
+from kyolo.export.variants import measure_variants as measure_variants
 
 __all__ = [
     "ExportError",
@@ -19,6 +20,7 @@ __all__ = [
     "TFLiteDetector",
     "TFLiteEndToEnd",
     "TFLiteOptions",
+    "measure_variants",
     "to_android",
     "to_saved_model",
     "to_tflite",

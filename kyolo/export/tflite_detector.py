@@ -74,6 +74,7 @@ class TFLiteDetector:
     Attributes:
         image_size: (H, W) of the network's input.
         num_classes: K.
+        run: from one network input, (H, W, 3) 0..255, to `boxes` and `scores` as NumPy arrays, without TensorFlow.
 
     Raises:
         InputError: the file is missing, or is not such a file.
@@ -86,6 +87,7 @@ class TFLiteDetector:
 
     def __init__(self, path: str | os.PathLike, *, num_threads: int = 2):
         self._file = _File(path, (RAW,), num_threads)
+        self.run = self._file.run
         self._shapes = {name: tuple(self._file.outputs[name]["shape"][1:].tolist()) for name in ("boxes", "scores")}
         self.image_size = self._file.image_size
         self.num_classes = self._shapes["scores"][-1]
@@ -139,6 +141,7 @@ class TFLiteEndToEnd:
     Attributes:
         image_size: (H, W) of the network's input.
         max_detections: the most that it lists.
+        run: from one network input, (H, W, 3) 0..255, to the file's outputs as NumPy arrays.
 
     Raises:
         InputError: the file is missing, or is not such a file.
@@ -150,6 +153,7 @@ class TFLiteEndToEnd:
 
     def __init__(self, path: str | os.PathLike, *, num_threads: int = 2):
         self._file = _File(path, (DETECTIONS, TASK), num_threads)
+        self.run = self._file.run
         self.image_size = self._file.image_size
         self.max_detections = int(self._file.outputs["scores"]["shape"][-1])
 

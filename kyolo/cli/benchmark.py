@@ -1,0 +1,95 @@
+"""Export a trained detector in every way, and compare size, time, AP and outputs."""
+
+import argparse
+import contextlib
+import os
+import tempfile
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+
+from kyolo.cli.export import CALIBRATION_IMAGES, calibration_images
+from kyolo.cli.options import (
+    CheckFailed,
+    add_data_arguments,
+    add_run_arguments,
+    add_set_argument,
+    import_tensorflow,
+    stderr_discarded,
+    with_run_data,
+)
+from kyolo.errors import InputError
+
+RUNS = 100
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    add_run_arguments(parser)
+    parser.add_argument(
+        "--threads", type=int, default=os.cpu_count(), metavar="N", help="of TFLite (default: one a core)"
+    )
+    parser.add_argument("--runs", type=int, default=RUNS, metavar="N", help=f"timed of each (default: {RUNS})")
+    parser.add_argument("--output", metavar="FOLDER", help="new folder that keeps the files (default: none does)")
+    add_data_arguments(parser, "a data set: val is scored, train sets the ranges of int8; by default the run's")
+    add_set_argument(parser, "data.image_size=256")
+
+
+def run(arguments: argparse.Namespace) -> Iterator[dict]:
+    """Print a table of all variants, and yield it."""
+    for name in ("threads", "runs"):
+        if getattr(arguments, name) < 1:
+            raise InputError(f"--{name}: expected 1 or more, received {getattr(arguments, name)}")
+    import_tensorflow()
+    from kyolo import data, export, files, report, training
+
+    opened = training.open_run(arguments.run)
+    config = with_run_data(opened.config, arguments, ("data",))
+    detector = opened.load_detector(arguments.weights)
+    val = data.make_dataset(
+        training.load_split(config.data, "val"),
+        "val",
+        image_size=config.data.image_size,
+        fit=config.data.fit,
+        cache=None,
+    )
+    calibration = calibration_images(config, CALIBRATION_IMAGES)
+    place: typing.Any = tempfile.TemporaryDirectory()
+    if arguments.output is not None:
+        place = files.new_output(arguments.output, folder=True)
+    with place as folder, contextlib.nullcontext() if arguments.debug else stderr_discarded():
+        Path(folder).mkdir(exist_ok=True)
+        try:
+            rows = export.measure_variants(
+                detector,
+                Path(folder),
+                val,
+                fit=config.data.fit,
+                calibration=calibration,
+                threads=arguments.threads,
+                runs=arguments.runs,
+            )
+        except export.ExportError as error:
+            raise CheckFailed(str(error)) from error
+    print(_table(rows, report.format_table))
+    print(f"one image, {arguments.threads} threads, {arguments.runs} runs in turn; differences from Keras on 8 images")
+    yield {
+        "threads": arguments.threads,
+        "runs": arguments.runs,
+        "environment": training.describe_environment(),
+        "variants": rows,
+    }
+
+
+def _table(rows: list[dict], format_table: typing.Callable) -> str:
+    columns = {
+        "variant": lambda row: row["variant"],
+        "MB": lambda row: None if row["bytes"] is None else row["bytes"] / 1e6,
+        "median ms": lambda row: row["median_ms"],
+        "95 % ms": lambda row: row["p95_ms"],
+        "AP": lambda row: row["ap"],
+        "AP lost": lambda row: row["ap_lost"],
+        "box px": lambda row: row["box_error"],
+        "score": lambda row: row["score_error"],
+    }
+    return format_table([[cell(row) for cell in columns.values()] for row in rows], header=list(columns))

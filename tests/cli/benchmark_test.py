@@ -1,0 +1,68 @@
+"""`kyolo benchmark`: a row for each way of exporting, and files that are kept where that is asked for."""
+
+import json
+from unittest import mock
+
+from absl.testing import absltest
+
+import kyolo
+from tests.cli.run_case import RunTestCase
+from tests.export.lively import TinyDetector
+
+VARIANTS = [
+    "keras", "saved_model", "tflite float32", "tflite float32 nms", "tflite float16", "tflite float16 nms",
+    "tflite dynamic", "tflite dynamic nms", "tflite int8", "tflite int8 nms",
+]  # fmt: skip
+
+
+class BenchmarkTest(RunTestCase):
+    def setUp(self):
+        super().setUp()
+        tiny = TinyDetector()
+        tiny.num_classes = 3
+        self.enterContext(mock.patch.object(kyolo.training.Run, "load_detector", return_value=tiny))
+
+    def benchmark(self, *arguments):
+        return self.run_kyolo("benchmark", "--run", self.folder / "run", "--runs", "3", *arguments)
+
+    def test_rows(self):
+        code, stdout, stderr = self.benchmark("--threads", "1", "--json", "--output", self.folder / "files")
+        self.assertEqual(code, 0, stderr)
+        document = json.loads(stdout)
+        rows = {row["variant"]: row for row in document["variants"]}
+        self.assertEqual(list(rows), VARIANTS)
+        self.assertEqual((document["threads"], document["runs"]), (1, 3))
+        for name, row in rows.items():
+            self.assertGreater(row["median_ms"], 0.0)
+            self.assertGreaterEqual(row["p95_ms"], row["median_ms"])
+            # Equal to the last digit, by the same arithmetic, or not at all: AP is of the files without a suppression.
+            self.assertEqual(row["ap"] is None, name == "saved_model" or name.endswith("nms"))
+        self.assertIsNone(rows["keras"]["bytes"])
+        self.assertEqual((rows["keras"]["ap_lost"], rows["keras"]["box_error"]), (0.0, 0.0))
+        path = self.folder / "files" / "tflite_float32.tflite"
+        self.assertEqual(rows["tflite float32"]["bytes"], path.stat().st_size)
+        self.assertLess(rows["tflite float32"]["box_error"], 0.05)
+        self.assertGreater(rows["tflite int8"]["score_error"], rows["tflite float32"]["score_error"])
+
+    def test_table_and_refusals(self):
+        with mock.patch("kyolo.export.measure_variants") as measure:
+            row = {"bytes": None, "median_ms": 1.5, "p95_ms": 2.5, "ap": 0.25, "ap_lost": 0.125}
+            measure.return_value = [{"variant": "keras", **row, "box_error": 0.0625, "score_error": 0.5}]
+            code, stdout, _ = self.benchmark()
+        self.assertEqual(code, 0)
+        self.assertEqual(
+            stdout.splitlines()[2].split(), ["keras", "-", "1.500", "2.500", "0.250", "0.125", "0.062", "0.500"]
+        )
+        self.assertLen(list(self.folder.iterdir()), 2)  # the run and its data
+        for arguments, text in (
+            (("--threads", "0"), "--threads: expected 1 or more"),
+            (("--runs", "0"), "--runs: expected 1 or more"),
+            (("--output", self.folder / "run"), "expected a path that is new"),
+        ):
+            code, _, stderr = self.benchmark(*arguments)
+            self.assertEqual((code, stderr.count("\n")), (2, 1), stderr)
+            self.assertIn(text, stderr)
+
+
+if __name__ == "__main__":
+    absltest.main()
