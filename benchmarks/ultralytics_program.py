@@ -33,13 +33,18 @@ def run(yolo, mode, output, *, all_cores=True, **settings):
 
     Args:
         yolo: the program.
-        mode: "train" or "val".
+        mode: "train", "val" or "export".
         output: the folder that it writes.
         all_cores: whether it computes with all cores, or with as many as it takes by itself.
         **settings: further arguments, as it names them.
     """
     fixed = {"device": "cpu", "plots": False, "project": output.parent.resolve(), "name": output.name, "exist_ok": True}
-    command = [yolo, "detect", mode, *(f"{key}={value}" for key, value in (settings | fixed).items())]
+    command = [
+        yolo,
+        *([] if mode == "export" else ["detect"]),
+        mode,
+        *(f"{key}={value}" for key, value in (settings | fixed).items()),
+    ]
     if all_cores:
         command = [Path(yolo).with_name("python"), "-c", ON_ALL_CORES, *command]
     environment = {**os.environ, "YOLO_OFFLINE": "true"}

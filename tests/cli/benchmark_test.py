@@ -50,9 +50,8 @@ class BenchmarkTest(RunTestCase):
             measure.return_value = [{"variant": "keras", **row, "box_error": 0.0625, "score_error": 0.5}]
             code, stdout, _ = self.benchmark()
         self.assertEqual(code, 0)
-        self.assertEqual(
-            stdout.splitlines()[2].split(), ["keras", "-", "1.500", "2.500", "0.250", "0.125", "0.062", "0.500"]
-        )
+        cells = ["keras", "-", "1.500", "2.500", "0.250", "0.125", "0.062", "0.500"]
+        self.assertEqual(stdout.splitlines()[2].split(), cells)
         self.assertLen(list(self.folder.iterdir()), 2)  # the run and its data
         for arguments, text in (
             (("--threads", "0"), "--threads: expected 1 or more"),
