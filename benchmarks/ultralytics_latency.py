@@ -1,6 +1,6 @@
 """Time of one image: kyolo's `.tflite` files, and ONNX Runtime with Ultralytics' export, in turn; prints one JSON line.
 
-python benchmarks/ultralytics_latency.py --yolo ENV/bin/yolo --weights best.pt --files FILES --output saved_models/latency
+python benchmarks/ultralytics_latency.py --yolo ENV/bin/yolo --weights best.pt --files FILES --output FOLDER
 
 `--weights` is a YOLOv8-n that `ultralytics_accuracy.py` trained, `--files` the folder that
 `kyolo benchmark --run RUN --output FILES` keeps. ONNX Runtime runs in ENV, where it is installed.
