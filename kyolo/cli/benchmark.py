@@ -14,6 +14,7 @@ from kyolo.cli.options import (
     add_data_arguments,
     add_run_arguments,
     add_set_argument,
+    check_classes,
     import_tensorflow,
     stderr_discarded,
     with_run_data,
@@ -40,14 +41,20 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
     for name in ("threads", "runs"):
         if getattr(arguments, name) < 1:
             raise InputError(f"--{name}: expected 1 or more, received {getattr(arguments, name)}")
+    if arguments.output is not None and Path(arguments.output).exists():
+        raise InputError(
+            f"{arguments.output}: expected a path that is new, received one in use; choose another --output"
+        )
     import_tensorflow()
     from kyolo import data, export, files, report, training
 
     opened = training.open_run(arguments.run)
     config = with_run_data(opened.config, arguments, ("data",))
     detector = opened.load_detector(arguments.weights)
+    index = training.load_split(config.data, "val")
+    check_classes(config, index)
     val = data.make_dataset(
-        training.load_split(config.data, "val"),
+        index,
         "val",
         image_size=config.data.image_size,
         fit=config.data.fit,

@@ -8,12 +8,11 @@ from kyolo.cli.options import (
     add_data_arguments,
     add_run_arguments,
     add_set_argument,
-    class_names,
+    check_classes,
     import_tensorflow,
     with_run_data,
 )
 from kyolo.config import config_to_dict, image_hw
-from kyolo.errors import InputError
 
 SPLITS = ("val", "dev", "test")
 
@@ -37,11 +36,7 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
     detector = opened.load_detector(arguments.weights)
     store = data.ImageStore(image_hw(config.data.image_size), fit=config.data.fit, cache=config.data.cache)
     index = training.load_split(config.data, arguments.split, store)
-    if index.class_names != class_names(config):
-        expected, received = ", ".join(class_names(config)), ", ".join(index.class_names)
-        raise InputError(
-            f"{config.data.path}: expected the run's classes ({expected:.200}), received ({received:.200})"
-        )
+    check_classes(config, index)
     dataset = data.make_dataset(
         index,
         arguments.split,

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import dataclasses
 import itertools
+import math
 import sys
 import typing
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from kyolo.cli.options import (
     add_data_arguments,
     add_run_arguments,
     add_set_argument,
+    check_classes,
     class_names,
     import_tensorflow,
     stderr_discarded,
@@ -57,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--calibration-images",
         type=int,
         metavar="N",
-        help=f"android, and tflite with int8: images of train that set its ranges (default: {CALIBRATION_IMAGES})",
+        help=f"android, and tflite with int8: most images of train that set its ranges (default: {CALIBRATION_IMAGES})",
     )
     parser.add_argument(
         "--metadata",
@@ -82,7 +84,9 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
     config = with_run_data(_with_defaults(opened.config, arguments.to), arguments, allowed)
     detector = opened.load_detector(arguments.weights)
     val = training.load_split(config.data, "val")
+    check_classes(config, val)
     images = list(itertools.islice(val.images(), CHECK_IMAGES))
+    scores = _score_stretched(opened.config, detector, val) if options["metadata"] or arguments.to == "android" else {}
     with contextlib.nullcontext() if arguments.debug else stderr_discarded():  # the converter is talkative
         try:
             reports = _export(arguments.to, detector, output, config, images, options)
@@ -95,9 +99,7 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
         document["files"] = {name: dataclasses.asdict(report) for name, report in reports.items()}
     else:
         document |= {"precision": options["precision"], **dataclasses.asdict(reports[""])}
-    if options["metadata"] or arguments.to == "android":
-        document |= _score_stretched(config, opened.config.evaluation, detector, val)
-    yield document
+    yield document | scores
 
 
 def _export(
@@ -135,22 +137,20 @@ def _export(
 
 
 def calibration_images(config: Config, count: int) -> list:
-    """Return so many images of the training set, from all over it."""
-    from kyolo import training
+    """Return at most so many images of the training set, at equal distances, fitted to the network's input."""
+    from kyolo import data, training
 
     train = training.load_split(config.data, "train")
-    step = max(1, train.num_images // count)
-    return list(itertools.islice(train.images(step), count))
+    images = train.images(math.ceil(train.num_images / count))
+    return [data.letterbox(image, image_hw(config.data.image_size), config.data.fit)[0].numpy() for image in images]
 
 
-def _score_stretched(
-    config: Config, evaluation: typing.Any, detector: typing.Any, val: typing.Any
-) -> dict[str, float | None]:
-    """Print the AP that the detector has on stretched images, MediaPipe's, beside that of its own fit; return both."""
+def _score_stretched(config: Config, detector: typing.Any, val: typing.Any) -> dict[str, float | None]:
+    """Print the AP that a run has on stretched images, MediaPipe's, beside that with its own fit; return both."""
     from kyolo import data
     from kyolo.evaluation import evaluate
 
-    settings = config_to_dict(evaluation)
+    settings = config_to_dict(config.evaluation)
     batch_size = settings.pop("batch_size")
     scores: dict[str, float | None] = {}
     for fit in dict.fromkeys([config.data.fit, "stretch"]):
@@ -179,6 +179,8 @@ def _tflite_options(arguments: argparse.Namespace) -> dict[str, typing.Any]:
     given = {name: getattr(arguments, name) for name in TFLITE_ONLY if getattr(arguments, name) is not None}
     options = {**TFLITE_ONLY, **given}
     for name in given:
+        if arguments.to == "android" and name == "calibration_images":
+            continue
         option = f"--{name.replace('_', '-')}"
         if arguments.to != "tflite":
             raise InputError(
@@ -190,6 +192,11 @@ def _tflite_options(arguments: argparse.Namespace) -> dict[str, typing.Any]:
             )
     if options["metadata"] and not options["nms"]:
         raise InputError("--metadata: expected with --nms, as MediaPipe Tasks wants detections, received without it")
+    if options["metadata"] and (options["input_type"] == "int8" or options["output_type"] != "float32"):
+        raise InputError(
+            f"--metadata: expected an input of float32 or uint8 and an output of float32, as MediaPipe Tasks wants "
+            f"them, received {options['input_type']} and {options['output_type']}"
+        )
     if options["calibration_images"] < 1:
         raise InputError(
             f"--calibration-images: expected 1 or more, a hundred at least for good ranges, received "

@@ -125,6 +125,15 @@ def class_names(config: Config) -> tuple[str, ...]:
     return config.data.class_names
 
 
+def check_classes(config: Config, index: typing.Any) -> None:
+    """Refuse a split of a data set whose classes are not the run's, in their order."""
+    if index.class_names != class_names(config):
+        expected, received = ", ".join(class_names(config)), ", ".join(index.class_names)
+        raise InputError(
+            f"{config.data.path}: expected the run's classes ({expected:.200}), received ({received:.200})"
+        )
+
+
 def import_tensorflow() -> None:
     """Import TensorFlow without its C++ log. Commands call this after the checks that are quick without it."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -21,6 +21,7 @@ from kyolo.data import letterbox
 from kyolo.errors import InputError
 from kyolo.evaluation.detect import NMSSettings
 from kyolo.export.errors import ExportError
+from kyolo.export.metadata import check_labels
 from kyolo.export.network import find
 from kyolo.export.parity import TOLERANCES, ParityReport
 from kyolo.export.tflite import NMS_DEFAULTS, to_tflite
@@ -40,15 +41,16 @@ MEANINGS = {
     "count": "how many of the rows before are detections, by falling score; zeros follow",
 }
 FITS = {
-    "letterbox": "s = min(W / w, H / h); resized to round(w s) x round(h s), bilinear; centred on grey 114 of W x H, "
-    "an odd pixel to the right or bottom; x_image = (x_input - left) w / round(w s), y alike",
-    "stretch": "resized to W x H, bilinear; x_image = x_input w / W, y alike",
+    "letterbox": "s = min(W / w, H / h); resized to round(w s) x round(h s), halves to even, bilinear; centred on grey "
+    "114 of W x H, an odd pixel to the right or bottom; x_image = (x_input - left) w / round(w s), y alike, cut at the "
+    "image",
+    "stretch": "resized to W x H, bilinear; x_image = x_input w / W, y alike, cut at the image",
 }
 FIT_KOTLIN = {
     "letterbox": """\
-        val scale = minOf(width.toFloat() / bitmap.width, height.toFloat() / bitmap.height)
-        val fittedWidth = maxOf((bitmap.width * scale).roundToInt(), 1)
-        val fittedHeight = maxOf((bitmap.height * scale).roundToInt(), 1)
+        val scale = minOf(width.toDouble() / bitmap.width, height.toDouble() / bitmap.height)
+        val fittedWidth = maxOf(Math.rint(bitmap.width * scale).toInt(), 1)
+        val fittedHeight = maxOf(Math.rint(bitmap.height * scale).toInt(), 1)
         val left = ((width - fittedWidth) / 2).toFloat()
         val top = ((height - fittedHeight) / 2).toFloat()
         val scaleX = fittedWidth.toFloat() / bitmap.width
@@ -59,8 +61,8 @@ FIT_KOTLIN = {
         val scaleY = height.toFloat() / bitmap.height""",
 }
 STRETCH_NOTES = {
-    "letterbox": "This detector was trained on letterboxed images: it loses accuracy there.",
-    "stretch": "This detector was trained so.",
+    "letterbox": "This detector is for letterboxed images: it loses accuracy there.",
+    "stretch": "So does the rule in `contract.json`.",
 }
 
 
@@ -104,6 +106,7 @@ def to_android(
     if not len(images):
         raise InputError("images: expected some to compare the files on, received none")
     nms = replace(NMS_DEFAULTS, **settings)
+    check_labels(class_names)
     shared = {"image_size": image_size, "fit": fit, "images": images, "calibration": calibration}
     options: dict[str, dict[str, Any]] = {
         GPU: {},

@@ -22,6 +22,18 @@ LABELS_FILE = "labels.txt"
 OUTPUTS = {"locations": "location", "categories": "category", "scores": "score", "count": "number of detections"}
 
 
+def check_labels(class_names: Sequence[str]) -> None:
+    """Looks for what stands against metadata, before minutes of conversion.
+
+    Raises:
+        InputError: the package mediapipe is not installed, or a name cannot stand on a line of its own.
+    """
+    for name in class_names:
+        if name.splitlines() != [name]:
+            raise InputError(f"class name {name!r}: expected one line of text for {LABELS_FILE}, received another")
+    _schema()
+
+
 def add_metadata(content: bytes, class_names: Sequence[str], description: str) -> bytes:
     """Brings the outputs into MediaPipe's order, and adds metadata and the labels.
 
@@ -34,11 +46,9 @@ def add_metadata(content: bytes, class_names: Sequence[str], description: str) -
         The file's content, behind it a zip of the labels, as TFLite Metadata has it.
 
     Raises:
-        InputError: the package mediapipe is not installed, or a name cannot stand on a line of its own.
+        InputError: see `check_labels`.
     """
-    for name in class_names:
-        if name.splitlines() != [name]:
-            raise InputError(f"class name {name!r}: expected one line of text for {LABELS_FILE}, received another")
+    check_labels(class_names)
     model = unpack(content)
     graph = model.subgraphs[0]
     tensors = {named.name.decode(): named.tensorIndex for named in model.signatureDefs[0].outputs}

@@ -10,6 +10,8 @@ import tensorflow as tf
 from kyolo.boxes.nms import batched_nms
 from kyolo.evaluation.detect import Detections, NMSSettings
 
+WITHOUT_GRADIENTS = tf.saved_model.SaveOptions(experimental_custom_gradients=False)  # nobody trains an export
+
 Outputs = dict[str, tf.Tensor]
 
 

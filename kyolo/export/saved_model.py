@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from kyolo.data import letterbox
 from kyolo.evaluation.detect import Detections, NMSSettings, Predictor, detect
-from kyolo.export.network import network_module
+from kyolo.export.network import WITHOUT_GRADIENTS, network_module
 from kyolo.export.parity import ParityReport, compare_detections
 from kyolo.files import new_output
 
@@ -68,7 +68,7 @@ def to_saved_model(
     with new_output(path, folder=True) as temporary, detector.ema_weights():
         version = temporary / VERSION
         module = _serving_module(detector, image_size, fit, settings)
-        tf.saved_model.save(module, str(version), signatures=module.graphs)
+        tf.saved_model.save(module, str(version), signatures=module.graphs, options=WITHOUT_GRADIENTS)
         contract = {"class_names": list(class_names), "image_size": list(image_size), "fit": fit, **asdict(settings)}
         _write_json(version / CONTRACT_FILE, contract)
         if not images:

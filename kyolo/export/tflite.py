@@ -14,8 +14,8 @@ from kyolo.data import letterbox
 from kyolo.errors import InputError
 from kyolo.evaluation.detect import Detections, NMSSettings
 from kyolo.export.conversion import PRECISIONS, convert, with_types
-from kyolo.export.metadata import add_metadata
-from kyolo.export.network import detection_outputs, find, network_module, raw_outputs, task_outputs
+from kyolo.export.metadata import add_metadata, check_labels
+from kyolo.export.network import WITHOUT_GRADIENTS, detection_outputs, find, network_module, raw_outputs, task_outputs
 from kyolo.export.parity import ParityReport, compare_detections, compare_outputs
 from kyolo.export.tflite_detector import TFLiteDetector, TFLiteEndToEnd
 from kyolo.files import new_output
@@ -59,11 +59,17 @@ class TFLiteOptions:
                     f"{name}: expected float32 with the precision {self.precision}, received {getattr(self, name)}; "
                     f"only precision int8 has others"
                 )
-        if self.task_labels is not None and (self.nms is None or self.output_type != "float32"):
+        if self.task_labels is not None:
+            self._check_task()
+
+    def _check_task(self) -> None:
+        types = (self.input_type, self.output_type)
+        if self.nms is None or types[0] == "int8" or types[1] != "float32":
             raise InputError(
-                f"task_labels: expected nms and output_type float32, which MediaPipe Tasks wants, received "
-                f"{'no nms' if self.nms is None else self.output_type}"
+                f"task_labels: expected nms, input_type float32 or uint8 and output_type float32, which MediaPipe "
+                f"Tasks wants, received {'no nms' if self.nms is None else ' and '.join(types)}"
             )
+        check_labels(self.task_labels)
 
 
 def to_tflite(
@@ -108,7 +114,8 @@ def to_tflite(
     if options.precision == "int8" and not len(calibration):
         raise InputError("calibration: expected images of the training set for int8, received none")
     shown, inputs = (
-        [np.asarray(letterbox(image, image_size, fit)[0]) for image in each] for each in (calibration, images)
+        [np.asarray(letterbox(image, image_size, fit)[0]) for image in each]
+        for each in (calibration if options.precision == "int8" else (), images)
     )
     with new_output(path) as temporary, detector.ema_weights():
         temporary.write_bytes(_converted(detector, options, image_size, shown))
@@ -144,7 +151,7 @@ def _converted(
     module = network_module(detector, {"serving_default": (network, images)})
     with tempfile.TemporaryDirectory() as folder:
         # Through a SavedModel: from the concrete function alone the converter does not freeze the weights.
-        tf.saved_model.save(module, folder, signatures=module.graphs)
+        tf.saved_model.save(module, folder, signatures=module.graphs, options=WITHOUT_GRADIENTS)
         content = convert(Path(folder), options.precision, calibration)
     content = with_types(content, options.input_type, options.output_type)
     if options.task_labels is None:

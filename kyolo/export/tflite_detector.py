@@ -46,9 +46,7 @@ class _File:
     def run(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """Run the network on one image, (H, W, 3) 0..255, and return what it gives with the first axis."""
         if image.shape != (*self.image_size, 3):
-            raise InputError(
-                f"images: expected the size of the .tflite file, {self.image_size}, received {image.shape[:2]}"
-            )
+            raise InputError(_wrong_size(self.image_size, image.shape[:2]))
         if self._input["dtype"] is np.int8:
             image = image.astype(np.int16) - 128
         found = self._run(images=image[None].astype(self._input["dtype"]))
@@ -58,6 +56,10 @@ class _File:
 def _dequantized(value: np.ndarray, details: dict[str, Any]) -> np.ndarray:
     scale, zero_point = details["quantization"]
     return (value.astype(np.float32) - zero_point) * np.float32(scale) if scale else value
+
+
+def _wrong_size(expected: tuple, received: tuple) -> str:
+    return f"images: expected the size of the .tflite file, {expected}, received {received}"
 
 
 def _refusal(path: str | os.PathLike, received: str) -> str:
@@ -103,6 +105,8 @@ class TFLiteDetector:
             boxes (B, A, 4) xyxy in 0..1 of the network's input, scores (B, A, K).
         """
         del training
+        if tuple(images.shape[1:3]) != self.image_size:
+            raise InputError(_wrong_size(self.image_size, tuple(images.shape[1:3])))
         outputs = tf.numpy_function(self._run_batch, [images], [tf.float32, tf.float32])
         return {
             name: tf.ensure_shape(output, [images.shape[0], *shape])

@@ -8,8 +8,8 @@ import tensorflow as tf
 def silu(x):
     """The activation `x sigmoid(x)`: that of `keras.activations.silu`, but for the time of its gradient on a CPU.
 
-    The gradient of Keras' makes seven passes over a map, which in bfloat16 take a fifth of a training step. Here XLA
-    compiles it to one, in float32 whatever the precision. Where there is a GPU the gradient is left to TensorFlow.
+    The gradient of Keras' makes seven passes over a map, slow ones in bfloat16. Here XLA compiles it to one, in float32
+    whatever the precision. Where there is a GPU the gradient is left to TensorFlow.
 
     Args:
         x: float tensor of any shape.
@@ -24,7 +24,7 @@ def silu(x):
     Reference:
         Elfwing et al., Sigmoid-Weighted Linear Units, arXiv 1702.03118, equations 5 and 6.
     """
-    if tf.config.list_physical_devices("GPU"):
+    if tf.config.get_visible_devices("GPU"):
         return tf.nn.silu(x)
     return _silu(x)
 

@@ -43,10 +43,12 @@ class ExportTest(RunTestCase):
         report = kyolo.export.ParityReport(3, 1, 0.1, 0.1, 0.1, 0.1)
         with mock.patch("kyolo.export.to_android", return_value={"a.tflite": report}) as to_android:
             code, stdout, stderr = self.run_kyolo(
-                "export", "--run", self.folder / "run", "--to", "android", "--output", path, "--json"
-            )
+                "export", "--run", self.folder / "run", "--to", "android", "--output", path, "--json",
+                "--calibration-images", "7",
+            )  # fmt: skip
         self.assertEqual(code, 0, stderr)
         self.assertEqual(to_android.call_args.kwargs["max_detections"], 100)
+        self.assertEqual([image.shape for image in to_android.call_args.kwargs["calibration"]], [(64, 64, 3)])
         document = json.loads(stdout)
         self.assertEqual(document["files"]["a.tflite"]["images"], 3)
         self.assertEqual(document["ap_letterbox"], document["ap_stretch"])  # the images are square
@@ -58,6 +60,10 @@ class ExportTest(RunTestCase):
             (("--to", "saved_model", "--no-nms"), "--nms: expected with --to tflite only"),
             (("--to", "android", "--precision", "int8"), "--precision: expected with --to tflite only"),
             (("--to", "tflite", "--metadata"), "--metadata: expected with --nms"),
+            (
+                ("--to", "tflite", "--metadata", "--nms", "--precision", "int8", "--input-type", "int8"),
+                "--metadata: expected an input of float32 or uint8",
+            ),
             (("--to", "tflite", "--input-type", "uint8"), "--input-type: expected with --precision int8 only"),
             (("--to", "tflite", "--precision", "int9"), "invalid choice: 'int9'"),
             (

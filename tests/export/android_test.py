@@ -93,7 +93,7 @@ class AndroidTest(tf.test.TestCase):
         self.make(self.folder / "stretched", fit="stretch")
         text = (self.folder / "stretched/README.md").read_text()
         self.assertNotIn("minOf(", text)
-        self.assertIn("This detector was trained so.", text)
+        self.assertIn("So does the rule", text)
 
     def test_what_the_gpu_does_not_take_is_refused(self):
         def complain(**_):

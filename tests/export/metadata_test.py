@@ -81,8 +81,9 @@ class MetadataTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_refusals(self):
         for options, text in (
-            ({"nms": None}, "task_labels: expected nms and output_type float32.* received no nms"),
-            ({"precision": "int8", "output_type": "uint8"}, "received uint8"),
+            ({"nms": None}, "task_labels: expected nms, .* received no nms"),
+            ({"precision": "int8", "output_type": "uint8"}, "received float32 and uint8"),
+            ({"precision": "int8", "input_type": "int8"}, "received int8 and float32"),
             ({"task_labels": ["a", "b\nc"]}, "class name 'b.nc': expected one line"),
         ):
             with self.assertRaisesRegex(InputError, text):

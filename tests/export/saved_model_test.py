@@ -96,6 +96,9 @@ class SavedModelTest(tf.test.TestCase):
         # Each detection was looked up in both directions.
         self.assertEqual(self.report.compared, 2 * sum(len(self.expected(image)["scores"]) for image in self.images))
 
+    def test_nothing_of_training_is_in_it(self):
+        self.assertNotIn(b"silu_gradient", (self.path / "1/saved_model.pb").read_bytes())
+
     def test_contract_lies_beside_it(self):
         contract = json.loads((self.path / "1/assets.extra/detector.json").read_text())
         self.assertEqual(
