@@ -163,7 +163,10 @@ def coco_texts(draw):
     }
     values = []
     for _ in range(draw(st.integers(0, 4))):
-        holder, key = draw(st.sampled_from(_places(content)))
+        places = _places(content)
+        if not places:  # all was deleted
+            break
+        holder, key = draw(st.sampled_from(places))
         kind = draw(st.sampled_from(("replace", "replace", "replace", "delete", "double")))
         if kind == "replace":
             values.append(draw(st.sampled_from(JSON_VALUES)))
