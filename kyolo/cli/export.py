@@ -217,6 +217,8 @@ def _with_defaults(config: Config, form: str) -> Config:
 def _print_report(output: Path, report: typing.Any) -> None:
     if not report.compared:
         print("nothing was found in the check images, so that no box could be compared", file=sys.stderr)
+        print(f"{output}: written, not compared")
+        return
     print(
         f"{output}: agrees with Keras on {report.images} images ({report.compared} boxes): boxes within "
         f"{report.box_error:.1g} px, {report.mean_box_error:.1g} on average; scores within {report.score_error:.1g}, "

@@ -25,7 +25,7 @@ from kyolo.export.metadata import check_labels
 from kyolo.export.network import find
 from kyolo.export.parity import TOLERANCES, ParityReport
 from kyolo.export.tflite import NMS_DEFAULTS, to_tflite
-from kyolo.files import new_output
+from kyolo.files import new_output, write_text
 
 CHECKS = 3
 GPU, INT8, MEDIAPIPE = "detector_gpu.tflite", "detector_int8.tflite", "detector_mediapipe.tflite"
@@ -128,7 +128,7 @@ def to_android(
             "suppression": asdict(nms),
             "files": {name: _tensors(folder / name) | {"precision": PRECISIONS[name]} for name in options},
         }
-        _write_json(folder / "contract.json", contract)
+        write_text(folder / "contract.json", json.dumps(contract, indent=2) + "\n")
         inputs = [letterbox(image, image_size, fit)[0].numpy() for image in images[:CHECKS]]
         _write_check(detector, folder / "check", inputs, nms, class_names)
         (folder / "README.md").write_text(_readme(image_size, fit, class_names, nms), encoding="utf-8")
@@ -181,7 +181,8 @@ def _write_check(
         name: asdict(TOLERANCES[precision]) | {"box_unit": "pixels of the input"}
         for name, precision in PRECISIONS.items()
     }
-    _write_json(folder / "expected.json", {"tolerances": tolerances, "images": expected})
+    content = {"tolerances": tolerances, "images": expected}
+    write_text(folder / "expected.json", json.dumps(content, indent=2) + "\n")
 
 
 def _readme(image_size: tuple[int, int], fit: str, class_names: Sequence[str], nms: NMSSettings) -> str:
@@ -198,7 +199,3 @@ def _readme(image_size: tuple[int, int], fit: str, class_names: Sequence[str], n
         stretch_note=STRETCH_NOTES[fit],
         fit_kotlin=FIT_KOTLIN[fit],
     )
-
-
-def _write_json(path: Path, content: dict) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

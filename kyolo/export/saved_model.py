@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from kyolo.data import letterbox
 from kyolo.evaluation.detect import Detections, NMSSettings, Predictor, detect
 from kyolo.export.network import WITHOUT_GRADIENTS, network_module
 from kyolo.export.parity import ParityReport, compare_detections
-from kyolo.files import new_output
+from kyolo.files import new_output, write_text
 
 VERSION = "1"  # TensorFlow Serving looks for versions in folders of their numbers, and takes the highest
 CONTRACT_FILE = "assets.extra/detector.json"  # a folder that TensorFlow leaves to others
@@ -70,7 +69,8 @@ def to_saved_model(
         module = _serving_module(detector, image_size, fit, settings)
         tf.saved_model.save(module, str(version), signatures=module.graphs, options=WITHOUT_GRADIENTS)
         contract = {"class_names": list(class_names), "image_size": list(image_size), "fit": fit, **asdict(settings)}
-        _write_json(version / CONTRACT_FILE, contract)
+        (version / CONTRACT_FILE).parent.mkdir()
+        write_text(version / CONTRACT_FILE, json.dumps(contract, indent=2) + "\n")
         if not images:
             return None
         exported = tf.saved_model.load(str(version)).signatures["serving_default"]
@@ -132,8 +132,3 @@ def _decode(file: tf.Tensor) -> tf.Tensor:
         lambda: tf.io.decode_image(file, channels=3, expand_animations=False),
     )
     return tf.ensure_shape(image, [None, None, 3])
-
-
-def _write_json(path: Path, content: dict) -> None:
-    path.parent.mkdir()
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
