@@ -29,7 +29,7 @@ class ReadOptions:
             its `labels.txt` or `classes.txt`, else all names that occur, sorted.
         val_fraction: share of the images, 0..1, that becomes "val" in a set that has no such split.
         dev_fraction: share of the train images, 0..1, that goes to "dev" and not to "train". On which side an image
-            falls depends on its file name only (sha1), so it stays there when others are added.
+            falls depends on its file name only (hashed), so it stays there when others are added.
         allow_outside: read images wherever the set's files say that they are, not only inside its folder.
         strict: raise where something would be skipped.
     """

@@ -118,9 +118,13 @@ def _choose(folder: Path, split: str, splits: dict, options: ReadOptions) -> tup
 
 
 def _hash(name: str) -> float:
-    """A number in 0..1 that depends on the name of the file alone, whatever folder it lies in."""
-    digest = hashlib.sha1(name.rsplit("/", 1)[-1].encode(errors="replace"), usedforsecurity=False).digest()
-    return int.from_bytes(digest[:6], "big") / 2**48
+    """A number in 0..1 that depends on the name of the file alone, whatever folder it lies in.
+
+    The key makes it another hash than those by which data sets are chosen, as by the smallest sha1 of the names: a part
+    by the same hash would be all of such a set, or nothing.
+    """
+    name = name.rsplit("/", 1)[-1].encode(errors="replace")
+    return int.from_bytes(hashlib.blake2b(name, digest_size=6, key=b"kyolo split").digest(), "big") / 2**48
 
 
 def _check_images(

@@ -1,4 +1,5 @@
 import contextlib
+import hashlib
 import io
 import pathlib
 
@@ -90,6 +91,13 @@ class LoadIndexTest(tf.test.TestCase, parameterized.TestCase):
         # What is added later moves nobody, and a larger fraction only adds to dev.
         larger = load_index(self.folder, "dev", ReadOptions(dev_fraction=0.5))
         self.assertContainsSubset(ids["dev"], {record.image_id for record in larger.records})
+
+    def test_dev_of_a_set_that_was_chosen_by_hash(self):
+        names = [f"{i:05}.png" for i in range(1000)]
+        chosen = sorted(names, key=lambda name: hashlib.sha1(name.encode()).digest())[:200]
+        write_set(self.folder, [], images=[(name, 4, 4) for name in chosen])
+        dev = load_index(self.folder, "dev", ReadOptions(dev_fraction=0.25))
+        self.assertBetween(dev.num_images, 50 - 31, 50 + 31)  # as above; by sha1 it would be all
 
     def test_val_is_whole_whatever_the_fraction(self):
         write_set(self.folder, [], images=[(name, 4, 4) for name in NAMES[:20]], split="val")
