@@ -33,7 +33,8 @@ def main(argv: list[str] | None = None) -> None:
     loss = kyolo.losses.DetectionLoss(box=kyolo.losses.SIoULoss())
     detector.compile(optimizer=keras.optimizers.AdamW(1e-3), loss=loss, ema_decay=0.9999)
     detector.fit(train, validation_data=val, epochs=arguments.epochs, callbacks=[kyolo.evaluation.CocoAP(val)])
-    kyolo.export.to_tflite(detector, arguments.output, image_size=(arguments.image_size, arguments.image_size))
+    image_size = (arguments.image_size, arguments.image_size)
+    kyolo.export.to_tflite(detector, arguments.output, image_size=image_size, class_names=train.index.class_names)
 
 
 if __name__ == "__main__":

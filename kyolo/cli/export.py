@@ -129,10 +129,9 @@ def _export(
     if form == "android":
         return export.to_android(detector, output, class_names=names, calibration=calibration, **fitted, **settings)
     nms = export.NMSSettings(**settings) if options["nms"] else None
-    chosen = {name: options[name] for name in ("precision", "input_type", "output_type")}
-    labels = names if options["metadata"] else None
+    chosen = {name: options[name] for name in ("precision", "input_type", "output_type", "metadata")}
     return {
-        "": export.to_tflite(detector, output, calibration=calibration, nms=nms, task_labels=labels, **fitted, **chosen)
+        "": export.to_tflite(detector, output, calibration=calibration, nms=nms, class_names=names, **fitted, **chosen)
     }
 
 

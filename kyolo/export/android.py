@@ -107,11 +107,12 @@ def to_android(
         raise InputError("images: expected some to compare the files on, received none")
     nms = replace(NMS_DEFAULTS, **settings)
     check_labels(class_names)
-    shared = {"image_size": image_size, "fit": fit, "images": images, "calibration": calibration}
+    shared = {"image_size": image_size, "fit": fit, "class_names": class_names}
+    shared |= {"images": images, "calibration": calibration}
     options: dict[str, dict[str, Any]] = {
         GPU: {},
         INT8: {"input_type": "uint8", "nms": nms},
-        MEDIAPIPE: {"nms": nms, "task_labels": class_names},
+        MEDIAPIPE: {"nms": nms, "metadata": True},
     }
     with new_output(path, folder=True) as folder:
         folder.mkdir()

@@ -1,5 +1,7 @@
 """A `.tflite` as Python objects, and back."""
 
+import json
+from collections.abc import Sequence
 from typing import Any
 
 import flatbuffers
@@ -22,3 +24,21 @@ def append(items: list, item: Any) -> int:
     """Appends, and returns the index."""
     items.append(item)
     return len(items) - 1
+
+
+def describe(content: bytes, class_names: Sequence[str], fit: str) -> bytes:
+    """The same file with a description that tells, as JSON, what the graph does not."""
+    model = unpack(content)
+    model.description = json.dumps({"class_names": list(class_names), "fit": fit}, ensure_ascii=False)
+    return pack(model)
+
+
+def description(content: bytes) -> tuple[tuple[str, ...], str | None]:
+    """The class names and the fit that `describe` wrote into a file; () and None where another wrote it."""
+    try:
+        about = json.loads(schema.Model.GetRootAs(content, 0).Description() or b"")
+        names, fit = about["class_names"], about["fit"]
+    except (ValueError, TypeError, KeyError):
+        return (), None
+    described = isinstance(names, list) and all(isinstance(each, str) for each in [fit, *names])
+    return (tuple(names), fit) if described else ((), None)

@@ -14,6 +14,7 @@ from kyolo.data import letterbox
 from kyolo.errors import InputError
 from kyolo.evaluation.detect import Detections, NMSSettings
 from kyolo.export.conversion import PRECISIONS, convert, with_types
+from kyolo.export.flatbuffer import describe
 from kyolo.export.metadata import add_metadata, check_labels
 from kyolo.export.network import WITHOUT_GRADIENTS, detection_outputs, find, network_module, raw_outputs, task_outputs
 from kyolo.export.parity import ParityReport, compare_detections, compare_outputs
@@ -34,9 +35,10 @@ class TFLiteOptions:
         input_type: of the pixels 0..255: "float32"; with int8 also "uint8", or "int8", which is 128 less.
         output_type: "float32"; with int8 also "uint8" (255 stands for 1) or "int8" (127 stands for 1, -128 for 0).
         nms: settings of a suppression inside the file; None for none. `NMS_DEFAULTS` lists 100 detections.
-        task_labels: names of the classes, with `nms`: the file is one for MediaPipe Tasks, with its four outputs
-            `locations` (1, N, 4) as ymin, xmin, ymax, xmax, `categories` (1, N), `scores` (1, N), `count` (1,), all
-            float32, and metadata. Needs the extra `mediapipe`. None for the outputs that `to_tflite` tells.
+        metadata: with `nms`: the file is one for MediaPipe Tasks, with its four outputs `locations` (1, N, 4) as ymin,
+            xmin, ymax, xmax, `categories` (1, N), `scores` (1, N), `count` (1,), all float32, and TFLite Metadata.
+            Needs `class_names` and the extra `mediapipe`. Without it: the outputs that `to_tflite` tells.
+        class_names: names of the labels, for the file to tell; may be empty.
 
     Raises:
         InputError: a value that there is not, or types of 8 bits for another precision than int8.
@@ -46,7 +48,8 @@ class TFLiteOptions:
     input_type: str = "float32"
     output_type: str = "float32"
     nms: NMSSettings | None = None
-    task_labels: Sequence[str] | None = None
+    metadata: bool = False
+    class_names: Sequence[str] = ()
 
     def __post_init__(self):
         allowed = {"precision": PRECISIONS, "input_type": INTERFACE_TYPES, "output_type": INTERFACE_TYPES}
@@ -59,17 +62,17 @@ class TFLiteOptions:
                     f"{name}: expected float32 with the precision {self.precision}, received {getattr(self, name)}; "
                     f"only precision int8 has others"
                 )
-        if self.task_labels is not None:
+        if self.metadata:
             self._check_task()
 
     def _check_task(self) -> None:
         types = (self.input_type, self.output_type)
         if self.nms is None or types[0] == "int8" or types[1] != "float32":
             raise InputError(
-                f"task_labels: expected nms, input_type float32 or uint8 and output_type float32, which MediaPipe "
+                f"metadata: expected nms, input_type float32 or uint8 and output_type float32, which MediaPipe "
                 f"Tasks wants, received {'no nms' if self.nms is None else ' and '.join(types)}"
             )
-        check_labels(self.task_labels)
+        check_labels(self.class_names)
 
 
 def to_tflite(
@@ -88,7 +91,7 @@ def to_tflite(
     input, and `scores` (1, A, K) in 0..1: every anchor point, before the suppression, whose ops the GPU delegate does
     not take. With `nms` it returns detections: `boxes` (1, N, 4), `scores` (1, N), `labels` int32 (1, N), by falling
     score with zeros after the last one, and `num_detections` int32 (1,). The pixels come unscaled, so that an app
-    copies them and nothing can be got wrong.
+    copies them and nothing can be got wrong. The model's description is JSON of `class_names` and `fit`.
 
     Args:
         detector: a `Detector` in float32; its averaged weights are used where it keeps them.
@@ -97,7 +100,7 @@ def to_tflite(
         fit: "letterbox" or "stretch": how images are brought to that size.
         images: real images, (h, w, 3) uint8, on which the export is compared with the detector before it is kept.
         calibration: real images of the training set, a hundred or more, whose values set the ranges of int8.
-        **options: `precision`, `input_type`, `output_type`, `nms`, `task_labels`, as in `TFLiteOptions`.
+        **options: `precision`, `input_type`, `output_type`, `nms`, `metadata`, `class_names`, as in `TFLiteOptions`.
 
     Returns:
         How far the export is from the detector; None without images.
@@ -118,7 +121,7 @@ def to_tflite(
         for each in (calibration if options.precision == "int8" else (), images)
     )
     with new_output(path) as temporary, detector.ema_weights():
-        temporary.write_bytes(_converted(detector, options, image_size, shown))
+        temporary.write_bytes(_converted(detector, options, image_size, fit, shown))
         return _compare(detector, temporary, options, inputs).check(options.precision) if inputs else None
 
 
@@ -138,14 +141,14 @@ def _compare(detector: Any, path: Path, options: TFLiteOptions, inputs: Sequence
 
 
 def _converted(
-    detector: Any, options: TFLiteOptions, image_size: tuple[int, int], calibration: Sequence[np.ndarray]
+    detector: Any, options: TFLiteOptions, image_size: tuple[int, int], fit: str, calibration: Sequence[np.ndarray]
 ) -> bytes:
     def network(images: tf.Tensor) -> dict[str, tf.Tensor]:
         raw = raw_outputs(detector, images, image_size)
         if options.nms is None:
             return raw
         detections = detection_outputs(raw, options.nms)
-        return detections if options.task_labels is None else task_outputs(detections)
+        return task_outputs(detections) if options.metadata else detections
 
     images = tf.TensorSpec([1, *image_size, 3], tf.float32, name="images")
     module = network_module(detector, {"serving_default": (network, images)})
@@ -154,7 +157,7 @@ def _converted(
         tf.saved_model.save(module, folder, signatures=module.graphs, options=WITHOUT_GRADIENTS)
         content = convert(Path(folder), options.precision, calibration)
     content = with_types(content, options.input_type, options.output_type)
-    if options.task_labels is None:
+    content = describe(content, options.class_names, fit)
+    if not options.metadata:
         return content
-    description = f"Detector of {len(options.task_labels)} classes, made with kyolo"
-    return add_metadata(content, options.task_labels, description)
+    return add_metadata(content, options.class_names, f"Detector of {len(options.class_names)} classes, made with kyolo")

@@ -10,6 +10,7 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 from kyolo.errors import InputError
+from kyolo.export.flatbuffer import description
 
 RAW = {"boxes", "scores"}
 DETECTIONS = {"boxes", "scores", "labels", "num_detections"}
@@ -42,6 +43,7 @@ class _File:
             raise InputError(_refusal(path, f"one with the outputs {', '.join(sorted(self.outputs))}"))
         (_, *image_size, _) = self._input["shape"].tolist()
         self.image_size = tuple(image_size)
+        self.class_names, self.fit = description(Path(path).read_bytes())
 
     def run(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """Run the network on one image, (H, W, 3) 0..255, and return what it gives with the first axis."""
@@ -75,6 +77,8 @@ class TFLiteDetector:
 
     Attributes:
         image_size: (H, W) of the network's input.
+        fit: "letterbox" or "stretch": how images are brought to it; None where the file does not tell.
+        class_names: name of each label; empty where the file does not tell.
         num_classes: K.
         run: from one network input, (H, W, 3) 0..255, to `boxes` and `scores` as NumPy arrays, without TensorFlow.
 
@@ -83,7 +87,8 @@ class TFLiteDetector:
 
     Example:
         >>> detector = TFLiteDetector("detector.tflite")
-        >>> for found in predict_paths(detector, ["a.jpg"], image_size=detector.image_size, class_names=["cell"]):
+        >>> names = detector.class_names
+        >>> for found in predict_paths(detector, ["a.jpg"], image_size=detector.image_size, class_names=names):
         ...     print(found["boxes"])
     """
 
@@ -91,7 +96,7 @@ class TFLiteDetector:
         self._file = _File(path, (RAW,), num_threads)
         self.run = self._file.run
         self._shapes = {name: tuple(self._file.outputs[name]["shape"][1:].tolist()) for name in ("boxes", "scores")}
-        self.image_size = self._file.image_size
+        self.image_size, self.fit, self.class_names = self._file.image_size, self._file.fit, self._file.class_names
         self.num_classes = self._shapes["scores"][-1]
 
     def __call__(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
@@ -119,6 +124,8 @@ class TFLiteDetector:
         Args:
             outputs: of a call.
             image_size: (H, W) of the network's input.
+        fit: "letterbox" or "stretch": how images are brought to it; None where the file does not tell.
+        class_names: name of each label; empty where the file does not tell.
 
         Returns:
             boxes (B, A, 4) xyxy in pixels of the network's input, scores (B, A, K).
@@ -139,11 +146,13 @@ class TFLiteEndToEnd:
     """Runs a `.tflite` file that holds the suppression too.
 
     Args:
-        path: a file that `to_tflite` wrote with `nms`, with `task_labels` or without.
+        path: a file that `to_tflite` wrote with `nms`, with `metadata` or without.
         num_threads: of the interpreter.
 
     Attributes:
         image_size: (H, W) of the network's input.
+        fit: "letterbox" or "stretch": how images are brought to it; None where the file does not tell.
+        class_names: name of each label; empty where the file does not tell.
         max_detections: the most that it lists.
         run: from one network input, (H, W, 3) 0..255, to the file's outputs as NumPy arrays.
 
@@ -158,7 +167,7 @@ class TFLiteEndToEnd:
     def __init__(self, path: str | os.PathLike, *, num_threads: int = 2):
         self._file = _File(path, (DETECTIONS, TASK), num_threads)
         self.run = self._file.run
-        self.image_size = self._file.image_size
+        self.image_size, self.fit, self.class_names = self._file.image_size, self._file.fit, self._file.class_names
         self.max_detections = int(self._file.outputs["scores"]["shape"][-1])
 
     def __call__(self, image: np.ndarray) -> dict[str, np.ndarray]:

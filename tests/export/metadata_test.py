@@ -42,7 +42,7 @@ class MetadataTest(tf.test.TestCase, parameterized.TestCase):
 
     def export(self, **options):
         path = self.folder / "detector.tflite"
-        options = {"nms": SETTINGS, "task_labels": CLASS_NAMES, "images": self.images} | options
+        options = {"nms": SETTINGS, "metadata": True, "class_names": CLASS_NAMES, "images": self.images} | options
         to_tflite(TinyDetector(), path, image_size=IMAGE_SIZE, fit="stretch", calibration=self.images, **options)
         return path
 
@@ -81,10 +81,10 @@ class MetadataTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_refusals(self):
         for options, text in (
-            ({"nms": None}, "task_labels: expected nms, .* received no nms"),
+            ({"nms": None}, "metadata: expected nms, .* received no nms"),
             ({"precision": "int8", "output_type": "uint8"}, "received float32 and uint8"),
             ({"precision": "int8", "input_type": "int8"}, "received int8 and float32"),
-            ({"task_labels": ["a", "b\nc"]}, "class name 'b.nc': expected one line"),
+            ({"class_names": ["a", "b\nc"]}, "class name 'b.nc': expected one line"),
         ):
             with self.assertRaisesRegex(InputError, text):
                 self.export(**options)

@@ -1,11 +1,14 @@
 """The .tflite file in float32: its ops, its interface, its numbers, and how it stands in for a detector."""
 
+import json
 import tempfile
 from pathlib import Path
 
+import flatbuffers
 import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
+from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 from kyolo.data import letterbox
@@ -13,7 +16,7 @@ from kyolo.errors import InputError
 from kyolo.evaluation import Predictor
 from kyolo.evaluation.detect import NMSSettings
 from kyolo.export import ExportError, TFLiteDetector, to_tflite
-from tests.export.lively import IMAGE_SIZE, TinyDetector, lively_detector, random_images
+from tests.export.lively import CLASS_NAMES, IMAGE_SIZE, TinyDetector, lively_detector, random_images
 
 HEIGHT, WIDTH = IMAGE_SIZE
 NUM_POINTS = sum(HEIGHT // stride * (WIDTH // stride) for stride in (8, 16, 32))
@@ -27,7 +30,8 @@ class TFLiteTest(tf.test.TestCase, parameterized.TestCase):
         cls.images = list(random_images())
         cls.folder = Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
         cls.path = cls.folder / "detector.tflite"
-        cls.report = to_tflite(cls.detector, cls.path, image_size=IMAGE_SIZE, images=cls.images)
+        shared = {"image_size": IMAGE_SIZE, "images": cls.images, "class_names": CLASS_NAMES}
+        cls.report = to_tflite(cls.detector, cls.path, **shared)
 
     def network_inputs(self):
         return np.stack([letterbox(image, IMAGE_SIZE)[0] for image in self.images])
@@ -62,6 +66,24 @@ class TFLiteTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(outputs["boxes"], np.clip(boxes / np.array([WIDTH, HEIGHT] * 2), 0, 1), atol=1e-4)
         self.assertAllClose(outputs["scores"], scores, atol=1e-4)
         self.assertEqual((exported.num_classes, exported.image_size), (3, IMAGE_SIZE))
+
+    def test_description(self):
+        content = self.path.read_bytes()
+        text = schema.Model.GetRootAs(content, 0).Description()
+        self.assertEqual(json.loads(text), {"class_names": ["cell", "platelet", "other"], "fit": "letterbox"})
+        exported = TFLiteDetector(self.path)
+        self.assertEqual((exported.class_names, exported.fit), (CLASS_NAMES, "letterbox"))
+
+    @parameterized.parameters("MLIR Converted.", "", "[1]", '{"class_names": [1], "fit": "letterbox"}', '{"fit": "x"}')
+    def test_description_of_another_program(self, text):
+        model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(self.path.read_bytes(), 0))
+        model.description = text
+        path = self.folder / "other.tflite"
+        builder = flatbuffers.Builder(0)
+        builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+        path.write_bytes(builder.Output())
+        exported = TFLiteDetector(path)
+        self.assertEqual((exported.class_names, exported.fit), ((), None))
 
     def test_report(self):
         self.assertEqual(self.report.images, 3)
