@@ -1,4 +1,4 @@
-# make quickstart | install | test | test-all | reliability | lint: each makes its own .venv when there is none.
+# make quickstart | install | test | test-all | reliability | lint | web-demo: each makes its own .venv when there is none.
 
 PYTHON ?= $(firstword $(foreach python,python3.13 python3.12 python3.11 python3,$(shell \
     $(python) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $(python))))
@@ -6,7 +6,7 @@ INSTALLED := .venv/.installed
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -q --numprocesses auto --dist loadscope --no-loadscope-reorder
 
-.PHONY: quickstart install test test-all reliability lint
+.PHONY: quickstart install test test-all reliability lint web-demo
 
 quickstart: $(INSTALLED)
 	$(BIN)/python tools/quickstart.py
@@ -28,6 +28,15 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# MODEL=detector.tflite: what the page opens with; without it the page asks. Needs npm, and nothing of .venv.
+PORT ?= 8000
+web-demo: examples/web/node_modules
+	$(PYTHON) examples/web/serve.py --port $(PORT) $(if $(MODEL),--model "$(MODEL)")
+
+examples/web/node_modules: examples/web/package-lock.json
+	npm ci --prefix examples/web --no-audit --no-fund
+	touch $@
 
 $(INSTALLED): setup.cfg pyproject.toml
 	@test -n "$(PYTHON)" || { echo "kyolo needs Python 3.11, 3.12 or 3.13; none was found: make PYTHON=/path/to/python" >&2; exit 2; }
