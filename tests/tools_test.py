@@ -11,6 +11,7 @@ from absl.testing import absltest, parameterized
 
 from kyolo.data.shapes import write_shapes
 from tests.test_case import ROOT, TestCase
+from tests.web.browser import MISSING, served, use_page
 
 TOOLS = sorted((ROOT / "tools").glob("*.py"))
 
@@ -60,6 +61,25 @@ class QuickstartTest(TestCase):
             self.assertTrue((output / path).exists())
             self.assertIn(str(output / path), stdout)
         self.check_predict_agrees_with_evaluate(output, summary["keras"])
+        if not MISSING:  # tests/web says so when it skips
+            self.check_page_shows_what_predict_finds(output)
+
+    def check_page_shows_what_predict_finds(self, output):
+        """examples/web, on a validation image, lists the boxes that Keras finds."""
+        image = sorted((output / "data" / "val").iterdir())[0]
+        code, line, stderr = self.run_kyolo("predict", "--run", output / "run", image, "--json")
+        self.assertEqual(code, 0, stderr)
+        expected = json.loads(line)
+        with served(output / "detector.tflite") as url:
+            shown = use_page(url, image=image)
+        self.assertEqual([row[0] for row in shown["detections"]], expected["names"])
+        self.assertGreater(len(expected["names"]), 1)
+        for row, score, box in zip(shown["detections"], expected["scores"], expected["boxes"], strict=True):
+            found, *sides = map(float, row[1:])
+            # Where an image is scaled, a canvas rounds pixels down that kyolo rounds to the nearest: one level of 255.
+            self.assertAlmostEqual(found, score, delta=0.02)
+            for side, wanted in zip(sides, box, strict=True):
+                self.assertAlmostEqual(side, wanted, delta=1.0)
 
     def check_predict_agrees_with_evaluate(self, output, metrics):
         """pycocotools itself, on the data set's file and what predict printed, gives the AP that evaluate gives."""
