@@ -160,4 +160,6 @@ def _converted(
     content = describe(content, options.class_names, fit)
     if not options.metadata:
         return content
-    return add_metadata(content, options.class_names, f"Detector of {len(options.class_names)} classes, made with kyolo")
+    return add_metadata(
+        content, options.class_names, f"Detector of {len(options.class_names)} classes, made with kyolo"
+    )
