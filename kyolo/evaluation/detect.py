@@ -82,7 +82,8 @@ class Predictor:
         self.settings = settings or NMSSettings()
         self._batch_size = 0
         self._detect = tf.function(
-            lambda images, letterbox, size: detect(detector, images, letterbox, size, self.settings)
+            lambda images, letterbox, size: detect(detector, images, letterbox, size, self.settings),
+            autograph=False,  # which would hide our errors in its own
         )
 
     def predict(self, batches: Iterable[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]) -> Iterator[Detections]:

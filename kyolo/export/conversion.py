@@ -1,6 +1,7 @@
 """From a SavedModel to the bytes of a `.tflite`, in one of four precisions."""
 
 import copy
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +9,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
+from tensorflow.lite.python.convert_phase import ConverterError
 
+from kyolo.errors import InputError
+from kyolo.export.errors import ExportError
 from kyolo.export.flatbuffer import append, pack, unpack
 
 PRECISIONS = ("float32", "float16", "dynamic", "int8")
@@ -32,7 +36,21 @@ def convert(folder: Path, precision: str, calibration: Sequence[np.ndarray] = ()
 
     Returns:
         The file's content.
+
+    Raises:
+        ExportError: there is an op in it that not every runtime has.
     """
+    try:
+        return _convert(folder, precision, calibration)
+    except ConverterError as error:
+        ops = sorted(set(re.findall(r"'tf\.(\w+)' op", str(error))))
+        received = ", ".join(ops) or str(error).partition("\n")[0]
+        raise ExportError(
+            f"TFLite: expected ops that every runtime has built in, received {received}; nothing was written"
+        ) from error
+
+
+def _convert(folder: Path, precision: str, calibration: Sequence[np.ndarray]) -> bytes:
     converter = tf.lite.TFLiteConverter.from_saved_model(str(folder))
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]  # any other op is an error
     if precision == "float32":
@@ -58,6 +76,8 @@ def _with_half_weights(content: bytes) -> bytes:
     restored = []
     for index in weights:
         tensor = graph.tensors[index]
+        if model.buffers[tensor.buffer].data is None:  # computed, not stored
+            continue
         if tensor.buffer not in halves:
             values = np.frombuffer(bytes(model.buffers[tensor.buffer].data), np.float32).astype(np.float16)
             halves[tensor.buffer] = append(
@@ -96,7 +116,10 @@ def _quantize(converter: tf.lite.TFLiteConverter) -> bytes:
             debug_options=tf.lite.experimental.QuantizationDebugOptions(),
         )
         names = _outputs_behind_the_last_convolutions(unpack(debugger.calibrated_model))
-        debugger.options = tf.lite.experimental.QuantizationDebugOptions(denylisted_nodes=names)
+        debugger.options = tf.lite.experimental.QuantizationDebugOptions(
+            denylisted_nodes=names,
+            denylisted_ops=["TOPK_V2"],  # which has two outputs, and is not found by their names
+        )
         return debugger.get_nondebug_quantized_model()
 
 
@@ -126,6 +149,11 @@ def with_types(content: bytes, input_type: str, output_type: str) -> bytes:
     model = unpack(content)
     graph = model.subgraphs[0]
     if input_type != "float32":
+        readers = {_code(model, operator) for operator in graph.operators if graph.inputs[0] in operator.inputs}
+        if readers != {schema.BuiltinOperator.QUANTIZE}:
+            raise InputError(
+                f"input_type: expected float32 of a network that reads its pixels as floats too, received {input_type}"
+            )
         _quantize_tensor(graph.tensors[graph.inputs[0]], input_type, 1.0)  # read by QUANTIZE, which takes these too
     if output_type != "float32":
         graph.outputs = [

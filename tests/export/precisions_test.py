@@ -1,6 +1,7 @@
 """`.tflite` files of every precision, with the suppression inside and without, and with types of 8 bits."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from kyolo.data import letterbox
 from kyolo.errors import InputError
-from kyolo.evaluation.detect import NMSSettings
+from kyolo.evaluation.detect import NMSSettings, Predictor
 from kyolo.export import ExportError, TFLiteDetector, TFLiteEndToEnd, to_tflite
+from kyolo.export.conversion import with_types
 from kyolo.export.network import find
 from tests.export.lively import IMAGE_SIZE, TinyDetector, lively_detector, random_images
 
@@ -41,9 +43,9 @@ class WithFiles:
         cls.folder = Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
         cls.made = {}
 
-    def export(self, **options):
+    def export(self, name="", **options):
         """The file; nothing is compared."""
-        name = "_".join(options[key] for key in sorted(options) if key != "nms") + "_nms" * ("nms" in options)
+        name += "_".join(options[key] for key in sorted(options) if key != "nms") + "_nms" * ("nms" in options)
         path = self.folder / f"{name}.tflite"
         if name not in self.made:
             self.made[name] = to_tflite(self.detector, path, image_size=IMAGE_SIZE, calibration=self.images, **options)
@@ -89,6 +91,42 @@ class TinyTest(WithFiles, tf.test.TestCase, parameterized.TestCase):
             with self.assertRaisesRegex(InputError, text):
                 to_tflite(self.detector, self.folder / "wrong.tflite", image_size=IMAGE_SIZE, **options)
         self.assertFalse((self.folder / "wrong.tflite").exists())
+
+    def test_an_op_that_runtimes_lack_is_named(self):
+        class Odd(TinyDetector):
+            def call(self, images, training=None):
+                return tf.math.betainc(1.0, 2.0, tf.sigmoid(super().call(images, training)))
+
+        path = self.folder / "odd" / "detector.tflite"
+        with self.assertRaisesRegex(ExportError, "^TFLite: expected ops .* received Betainc; nothing was written$"):
+            to_tflite(Odd(), path, image_size=IMAGE_SIZE)
+        self.assertEmpty(list(path.parent.iterdir()))
+
+    def test_several_classes_of_a_point(self):
+        """`multi_label` inside the file, whose choice of candidates has two outputs, in int8 too."""
+        settings = replace(SETTINGS, multi_label=True, max_detections=100)
+        for precision in ("float32", "int8"):
+            inside = TFLiteEndToEnd(self.export(precision=precision, nms=settings, name="several"))
+            outside = TFLiteDetector(self.export(precision=precision))
+            for image in self.inputs:
+                found, expected = inside(image), find(outside, image, IMAGE_SIZE, settings)
+                # Of equal scores, which int8 has, the order is the runtime's.
+                rows = [
+                    np.column_stack([each[key] for key in ("boxes", "labels", "scores")]) for each in (found, expected)
+                ]
+                found_rows, expected_rows = (each[np.lexsort(each.round(3).T)] for each in rows)
+                self.assertAllClose(found_rows, expected_rows, rtol=0, atol=1e-4)
+                self.assertLess(len(np.unique(found["boxes"], axis=0)), len(found["boxes"]))  # a point of two classes
+
+    def test_wrong_size_in_a_graph(self):
+        predictor = Predictor(TFLiteDetector(self.export(precision="float32")))
+        with self.assertRaisesRegex(InputError, "^images: expected the size of the .tflite file, .64, 96., received"):
+            next(iter(predictor.predict([(tf.zeros((1, 32, 32, 3)), tf.ones((1, 4)), tf.ones((1, 2), tf.int32))])))
+
+    def test_pixels_that_are_read_as_floats_too(self):
+        content = self.export(precision="float32").read_bytes()
+        with self.assertRaisesRegex(InputError, "^input_type: expected float32 of a network that reads its pixels"):
+            with_types(content, "uint8", "float32")
 
     def test_the_other_kind_of_file_is_refused(self):
         files = self.export(precision="float32", nms=SETTINGS), self.export(precision="float32")
