@@ -3,6 +3,7 @@
 from kyolo.evaluation.detect import NMSSettings as NMSSettings
 from kyolo.export.android import to_android as to_android
 from kyolo.export.errors import ExportError as ExportError
+from kyolo.export.parity import CHECK_IMAGES as CHECK_IMAGES
 from kyolo.export.parity import ParityReport as ParityReport
 from kyolo.export.saved_model import to_saved_model as to_saved_model
 from kyolo.export.tflite import NMS_DEFAULTS as NMS_DEFAULTS
@@ -13,6 +14,7 @@ from kyolo.export.tflite_detector import TFLiteEndToEnd as TFLiteEndToEnd
 from kyolo.export.variants import measure_variants as measure_variants
 
 __all__ = [
+    "CHECK_IMAGES",
     "ExportError",
     "NMSSettings",
     "NMS_DEFAULTS",

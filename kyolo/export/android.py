@@ -23,13 +23,13 @@ from kyolo.evaluation.detect import NMSSettings
 from kyolo.export.errors import ExportError
 from kyolo.export.metadata import check_labels
 from kyolo.export.network import find
-from kyolo.export.parity import TOLERANCES, ParityReport
+from kyolo.export.parity import ParityReport, tolerance
 from kyolo.export.tflite import NMS_DEFAULTS, to_tflite
 from kyolo.files import new_output, write_text
 
 CHECKS = 3
 GPU, INT8, MEDIAPIPE = "detector_gpu.tflite", "detector_int8.tflite", "detector_mediapipe.tflite"
-PRECISIONS = {GPU: "float16", INT8: "int8", MEDIAPIPE: "float16"}
+FILE_PRECISIONS = {GPU: "float16", INT8: "int8", MEDIAPIPE: "float16"}
 MEANINGS = {
     "images": "RGB pixels 0..255, the image fitted to the input",
     "boxes": "x1, y1, x2, y2 in 0..1 of the input",
@@ -117,7 +117,7 @@ def to_android(
     with new_output(path, folder=True) as folder:
         folder.mkdir()
         reports = {
-            name: to_tflite(detector, folder / name, precision=PRECISIONS[name], **options[name], **shared)
+            name: to_tflite(detector, folder / name, precision=FILE_PRECISIONS[name], **options[name], **shared)
             for name in options
         }
         _check_gpu(folder / GPU)
@@ -127,7 +127,7 @@ def to_android(
             "fit": {"kind": fit, "rule": FITS[fit]},
             "class_names": list(class_names),
             "suppression": asdict(nms),
-            "files": {name: _tensors(folder / name) | {"precision": PRECISIONS[name]} for name in options},
+            "files": {name: _tensors(folder / name) | {"precision": FILE_PRECISIONS[name]} for name in options},
         }
         write_text(folder / "contract.json", json.dumps(contract, indent=2) + "\n")
         inputs = [letterbox(image, image_size, fit)[0].numpy() for image in images[:CHECKS]]
@@ -179,8 +179,8 @@ def _write_check(
             found = {name: array.tolist() for name, array in find(detector, image, image.shape[:2], nms).items()}
             expected.append({"image": f"{i}.png", **found, "names": [class_names[label] for label in found["labels"]]})
     tolerances = {
-        name: asdict(TOLERANCES[precision]) | {"box_unit": "pixels of the input"}
-        for name, precision in PRECISIONS.items()
+        name: asdict(tolerance(precision, inputs[0].shape[:2])) | {"box_unit": "pixels of the input"}
+        for name, precision in FILE_PRECISIONS.items()
     }
     content = {"tolerances": tolerances, "images": expected}
     write_text(folder / "expected.json", json.dumps(content, indent=2) + "\n")

@@ -1,5 +1,6 @@
 """A SavedModel that takes images of any size and returns detections: for servers, without kyolo."""
 
+import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import tensorflow as tf
 from kyolo.data import letterbox
 from kyolo.evaluation.detect import Detections, NMSSettings, Predictor, detect
 from kyolo.export.network import WITHOUT_GRADIENTS, network_module
-from kyolo.export.parity import ParityReport, compare_detections
+from kyolo.export.parity import ParityReport, compare_detections, compare_outputs
 from kyolo.files import new_output, write_text
 
 VERSION = "1"  # TensorFlow Serving looks for versions in folders of their numbers, and takes the highest
@@ -49,7 +50,7 @@ def to_saved_model(
         image_size: (H, W) of the network's input, to which images are brought inside.
         fit: "letterbox" or "stretch", as in training.
         class_names: name of each label.
-        images: real images, (h, w, 3) uint8, on which the export is compared with the detector before it is kept.
+        images: real images, (h, w, 3) uint8, on which each signature is compared with the detector before any is kept.
         **settings: `confidence`, `iou`, `max_detections`, `multi_label`, as in `NMSSettings`, whose defaults hold.
 
     Returns:
@@ -73,19 +74,50 @@ def to_saved_model(
         write_text(version / CONTRACT_FILE, json.dumps(contract, indent=2) + "\n")
         if not images:
             return None
-        exported = tf.saved_model.load(str(version)).signatures["serving_default"]
+        loaded = tf.saved_model.load(str(version))  # whose signatures do not keep its variables alive
+        inputs = [letterbox(image, image_size, fit)[0].numpy() for image in images]
+        compare_outputs(detector, RawSignature(loaded), inputs, image_size).check("float32", image_size)
         predictor = Predictor(detector, settings)
-        pairs = (_both(predictor, exported, image, image_size, fit) for image in images)
-        return compare_detections(pairs, settings).check()
+        for name, bring in (("encoded", lambda image: tf.io.encode_png(image)[None]), ("serving_default", _batch)):
+            pairs = (
+                _both(predictor, loaded.signatures[name], image, bring(image), image_size, fit) for image in images
+            )
+            report = compare_detections(pairs, settings).check("float32", image_size)
+        return report
+
+
+class RawSignature:
+    """The signature `raw` of a loaded SavedModel, where a `Detector` is evaluated or compared."""
+
+    def __init__(self, loaded: Any):
+        self._loaded = loaded
+
+    def __call__(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
+        """Run the network on (B, H, W, 3) RGB 0..255; `training` is not used."""
+        del training
+        return self._loaded.signatures["raw"](images=tf.cast(images, tf.float32))
+
+    def decode(self, outputs: dict[str, tf.Tensor], image_size: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return boxes (B, A, 4) xyxy in pixels of the network's input and scores (B, A, K), as the signature does."""
+        del image_size
+        return outputs["boxes"], outputs["scores"]
+
+    def ema_weights(self) -> contextlib.AbstractContextManager:
+        """Change nothing: there is one set of weights."""
+        return contextlib.nullcontext()
+
+
+def _batch(image: np.ndarray) -> tf.Tensor:
+    return tf.constant(image[None])
 
 
 def _both(
-    predictor: Predictor, exported: Any, image: np.ndarray, image_size: tuple[int, int], fit: str
+    predictor: Predictor, exported: Any, image: np.ndarray, given: tf.Tensor, image_size: tuple[int, int], fit: str
 ) -> tuple[Detections, Detections]:
     """The detector's detections and the export's in an image of any size, boxes in pixels of the network's input."""
     network_input, parameters = letterbox(image, image_size, fit)
     (expected,) = predictor.predict([(network_input[None], parameters[None], [image.shape[:2]])])
-    found = {name: np.asarray(value[0]) for name, value in exported(images=tf.constant(image[None])).items()}
+    found = {name: np.asarray(value[0]) for name, value in exported(images=given).items()}
     count = found.pop("num_detections")
     found = {name: value[:count] for name, value in found.items()}
     scale = np.tile(parameters[:2], 2)

@@ -122,22 +122,39 @@ def to_tflite(
     )
     with new_output(path) as temporary, detector.ema_weights():
         temporary.write_bytes(_converted(detector, options, image_size, fit, shown))
-        return _compare(detector, temporary, options, inputs).check(options.precision) if inputs else None
+        return _compare(detector, temporary, options, inputs).check(options.precision, image_size) if inputs else None
 
 
 def _compare(detector: Any, path: Path, options: TFLiteOptions, inputs: Sequence[np.ndarray]) -> ParityReport:
-    exported = TFLiteDetector(path) if options.nms is None else TFLiteEndToEnd(path)
-    size = exported.image_size
     if options.nms is None and options.precision == "float32":
-        return compare_outputs(detector, exported, inputs, size)
-    settings = options.nms or NMS_DEFAULTS
+        return compare_outputs(detector, TFLiteDetector(path), inputs, inputs[0].shape[:2])
+    return compare_found(detector, path, inputs, options.nms, options.precision)
+
+
+def compare_found(
+    detector: Any, path: Path, inputs: Sequence[np.ndarray], nms: NMSSettings | None, precision: str
+) -> ParityReport:
+    """Compare what a file finds with what the detector finds.
+
+    Args:
+        detector: the `Detector`.
+        path: the file.
+        inputs: network inputs, (H, W, 3) 0..255.
+        nms: settings of the suppression in the file; None where there is none: `NMS_DEFAULTS` for both.
+        precision: of the file.
+
+    Returns:
+        The report, not checked.
+    """
+    exported = TFLiteDetector(path) if nms is None else TFLiteEndToEnd(path)
+    size, settings = exported.image_size, nms or NMS_DEFAULTS
 
     def detections(network: Any, image: np.ndarray) -> Detections:
         found = network(image) if isinstance(network, TFLiteEndToEnd) else find(network, image, size, settings)
         return {**found, "boxes": found["boxes"] * np.array([size[1], size[0]] * 2, np.float32)}
 
     pairs = (tuple(detections(each, image) for each in (detector, exported)) for image in inputs)
-    return compare_detections(pairs, settings, options.precision)
+    return compare_detections(pairs, settings, precision)
 
 
 def _converted(

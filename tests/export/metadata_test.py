@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
+from kyolo.data import letterbox
 from kyolo.errors import InputError
 from kyolo.evaluation.detect import NMSSettings
 from kyolo.export import TFLiteEndToEnd, to_tflite
@@ -71,6 +72,24 @@ class MetadataTest(tf.test.TestCase, parameterized.TestCase):
                     (category,) = found[corners]
                     self.assertEqual(category.category_name, CLASS_NAMES[label])
                     self.assertAllClose(category.score, score, atol=0.05 if options else 1e-5)
+
+    @pytest.mark.skipif(not INSTALLED, reason="needs the extra mediapipe")
+    def test_object_detector_stretches(self):
+        """An image of another shape, of flat squares that scaling keeps: its boxes are in pixels of that image."""
+        import mediapipe
+        from mediapipe.tasks.python import BaseOptions, vision
+
+        path = self.export()
+        squares = np.random.default_rng(1).integers(0, 256, (8, 6, 3), dtype=np.uint8)
+        image = squares.repeat(32, axis=0).repeat(32, axis=1)  # 256 x 192
+        expected = TFLiteEndToEnd(path)(letterbox(image, IMAGE_SIZE, "stretch")[0].numpy())
+        asked = vision.ObjectDetectorOptions(base_options=BaseOptions(model_asset_path=str(path)), score_threshold=0.6)
+        with vision.ObjectDetector.create_from_options(asked) as detector:
+            found = detector.detect(mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=image)).detections
+        wanted = expected["boxes"][expected["scores"] > 0.62] * np.tile(image.shape[1::-1], 2)
+        self.assertGreater(len(wanted), 3)
+        for box in wanted:
+            self.assertLess(min(distance(box, corners_of(detection)) for detection in found), 4.0)  # 2 px of the input
 
     @pytest.mark.skipif(not INSTALLED, reason="needs the extra mediapipe")
     def test_labels_lie_behind_the_model(self):
