@@ -25,7 +25,6 @@ from kyolo.cli.options import (
 from kyolo.config import Config, config_to_dict, image_hw
 from kyolo.errors import InputError
 
-CHECK_IMAGES = 8
 CALIBRATION_IMAGES = 200
 TFLITE_DETECTIONS = 100  # a run's own setting is for AP
 TYPES = ("float32", "uint8", "int8")
@@ -85,7 +84,7 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
     detector = opened.load_detector(arguments.weights)
     val = training.load_split(config.data, "val")
     check_classes(config, val)
-    images = list(itertools.islice(val.images(), CHECK_IMAGES))
+    images = list(itertools.islice(val.images(), export.CHECK_IMAGES))
     scores = _score_stretched(opened.config, detector, val) if options["metadata"] or arguments.to == "android" else {}
     with contextlib.nullcontext() if arguments.debug else stderr_discarded():  # the converter is talkative
         try:

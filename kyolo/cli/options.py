@@ -144,14 +144,17 @@ def import_tensorflow() -> None:
 
 
 @contextlib.contextmanager
-def stderr_discarded() -> Iterator[None]:
-    """Point the process' file descriptor 2 at nothing for a while: what C++ writes there no log level stops."""
+def stderr_discarded() -> Iterator[typing.TextIO]:
+    """Point the process' file descriptor 2 at nothing for a while: what C++ writes there no log level stops.
+
+    Yields where it pointed before, for what the command itself has to say.
+    """
     kept = os.dup(2)
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(nothing)
-        os.close(kept)
+    with os.fdopen(kept, "w", buffering=1) as stderr:
+        try:
+            yield stderr
+        finally:
+            os.dup2(kept, 2)
+            os.close(nothing)

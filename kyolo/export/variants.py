@@ -1,9 +1,11 @@
 """All that a detector can be exported as, measured side by side."""
 
+import functools
 import itertools
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +15,18 @@ import tensorflow as tf
 from kyolo.data import letterbox
 from kyolo.evaluation.coco import evaluate
 from kyolo.export.conversion import PRECISIONS
+from kyolo.export.errors import ExportError
 from kyolo.export.network import raw_outputs
-from kyolo.export.parity import ParityReport
-from kyolo.export.saved_model import to_saved_model
-from kyolo.export.tflite import NMS_DEFAULTS, to_tflite
+from kyolo.export.parity import CHECK_IMAGES, ParityReport
+from kyolo.export.saved_model import RawSignature, to_saved_model
+from kyolo.export.tflite import NMS_DEFAULTS, compare_found, to_tflite
 from kyolo.export.tflite_detector import TFLiteDetector, TFLiteEndToEnd
 
-CHECK_IMAGES = 8
 WARM_UP = 5
+FIGURES = ("bytes", "median_ms", "p95_ms", "ap", "ap_lost", "protocol", "box_error", "score_error")
 
 
-def measure_variants(
+def measure_variants(  # noqa: PLR0913 (what is exported, on what it is measured, and how)
     detector: Any,
     folder: Path,
     val: tf.data.Dataset,
@@ -32,12 +35,14 @@ def measure_variants(
     calibration: Sequence[np.ndarray],
     threads: int,
     runs: int = 100,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> list[dict[str, Any]]:
     """Exports a detector in every way, and measures size, time, AP and distance of each.
 
     Times are those of one image, from pixels of the network's input to boxes and scores: of all variants in turn, image
-    after image, so that a machine that slows down slows all. Those with a suppression list detections as `NMS_DEFAULTS`
-    says, where AP wants weaker ones: they have none of their own.
+    after image, so that a machine that slows down slows all. AP is that of the bare network, which the SavedModel has
+    as the signature `raw`. Files with a suppression inside have none: they list what `NMS_DEFAULTS` says, and AP wants
+    weaker detections; what they list is compared with what the detector finds.
 
     Args:
         detector: a `Detector` in float32; its averaged weights are used where it keeps them.
@@ -48,55 +53,95 @@ def measure_variants(
         calibration: real images of the training set.
         threads: of the TFLite interpreter; the Keras model and the SavedModel take TensorFlow's.
         runs: times that each variant is timed.
+        progress: called with the name of each variant before it is made.
 
     Returns:
-        A dict for each: `variant`, `bytes` (None for the Keras model), `median_ms`, `p95_ms`, `ap`, `ap_lost`,
-        `box_error` and `score_error` (largest differences from the Keras model, as in `ParityReport`).
-
-    Raises:
-        ExportError: an export is not what was exported.
+        A dict for each: `variant`; `error`, None or why there is no such file, and then all else is None; `bytes` (None
+        for the Keras model), `median_ms`, `p95_ms`, `ap`, `ap_lost`, `protocol` of both, and `box_error` and
+        `score_error`, the largest differences of detections from those of the Keras model, as in `ParityReport`.
     """
     image_size = tuple(val.element_spec[0].shape[1:3])
     images = list(itertools.islice(val.index.images(), CHECK_IMAGES))
-    shared = {"image_size": image_size, "fit": fit, "images": images}
+    inputs = [letterbox(image, image_size, fit)[0].numpy() for image in images]
+    shared = {"image_size": image_size, "fit": fit, "images": images, "class_names": val.index.class_names}
+    variants: dict[str, Callable[[Path], _Variant]] = {
+        "keras": lambda _: _Variant(detector, _graph(detector, image_size)),
+        "saved_model": lambda path: _saved_model(detector, path, shared),
+    }
+    for precision, nms in itertools.product(PRECISIONS, (None, NMS_DEFAULTS)):
+        options = {"precision": precision, "nms": nms, "calibration": calibration, **shared}
+        variants[f"tflite {precision}" + " nms" * (nms is not None)] = functools.partial(
+            _tflite, detector, inputs=inputs, threads=threads, options=options
+        )
+    rows: dict[str, dict[str, Any]] = {}
+    calls: dict[str, Callable] = {}
     with detector.ema_weights():
-        keras_ap = evaluate(detector, val)["ap"]
-        rows = [{"variant": "keras", "bytes": None, "ap": keras_ap, "box_error": 0.0, "score_error": 0.0}]
-        calls: list[Callable] = [_graph(detector, image_size)]
-
-        path = folder / "saved_model"
-        report = to_saved_model(detector, path, class_names=val.index.class_names, **shared)
-        rows.append(_row("saved_model", path, None, report))
-        calls.append(_signature(path / "1"))
-        for precision, nms in itertools.product(PRECISIONS, (None, NMS_DEFAULTS)):
-            name = f"tflite {precision}" + " nms" * (nms is not None)
-            path = folder / f"{name.replace(' ', '_')}.tflite"
-            report = to_tflite(detector, path, precision=precision, nms=nms, calibration=calibration, **shared)
-            exported = (TFLiteDetector if nms is None else TFLiteEndToEnd)(path, num_threads=threads)
-            rows.append(_row(name, path, None if nms else evaluate(exported, val)["ap"], report))
-            calls.append(exported.run)
-        inputs = [letterbox(image, image_size, fit)[0].numpy() for image in images]
-        times = _time_in_turn(calls, inputs, runs)
-    for row, seconds in zip(rows, times, strict=True):
-        row["median_ms"] = 1e3 * statistics.median(seconds)
-        row["p95_ms"] = 1e3 * float(np.quantile(seconds, 0.95))
-        row["ap_lost"] = None if None in (row["ap"], keras_ap) else keras_ap - row["ap"]
-    return rows
+        for name, make in variants.items():
+            progress(name)
+            try:
+                variant = make(folder / (name.replace(" ", "_") + ".tflite" * name.startswith("tflite")))
+            except ExportError as error:
+                rows[name] = {"error": str(error), **dict.fromkeys(FIGURES)}
+                continue
+            rows[name], calls[name] = variant.row(val), variant.call
+        progress("times")
+        times = _time_in_turn(list(calls.values()), inputs, runs)
+    for name, seconds in zip(calls, times, strict=True):
+        ap, keras_ap = rows[name]["ap"], rows["keras"]["ap"]
+        rows[name] |= {
+            "median_ms": 1e3 * statistics.median(seconds),
+            "p95_ms": 1e3 * float(np.quantile(seconds, 0.95)),
+            "ap_lost": None if ap is None or keras_ap is None else keras_ap - ap,
+        }
+    return [{"variant": name, **row} for name, row in rows.items()]
 
 
-def _row(name: str, path: Path, ap: float | None, report: ParityReport) -> dict[str, Any]:
-    errors = {"box_error": report.box_error, "score_error": report.score_error}
-    return {"variant": name, "bytes": _size(path), "ap": ap, **errors}
+@dataclass(frozen=True)
+class _Variant:
+    """A detector in one of its forms: what is scored if it can be, what is timed, where it lies, how far off it is."""
+
+    scored: Any
+    call: Callable
+    path: Path | None = None
+    report: ParityReport | None = None
+
+    def row(self, val: tf.data.Dataset) -> dict[str, Any]:
+        """All of its figures but the times."""
+        metrics = {} if self.scored is None else evaluate(self.scored, val)
+        return {
+            "error": None,
+            **dict.fromkeys(FIGURES),
+            "bytes": None if self.path is None else _size(self.path),
+            **{name: metrics.get(name) for name in ("ap", "protocol")},
+            "box_error": 0.0 if self.report is None else self.report.box_error,
+            "score_error": 0.0 if self.report is None else self.report.score_error,
+        }
+
+
+def _saved_model(detector: Any, path: Path, shared: dict[str, Any]) -> _Variant:
+    report = to_saved_model(detector, path, **shared)
+    loaded = tf.saved_model.load(str(path / "1"))
+
+    def serve(image: np.ndarray) -> np.ndarray:
+        return loaded.signatures["serving_default"](images=tf.constant(image[None]))["scores"].numpy()
+
+    return _Variant(RawSignature(loaded), serve, path, report)
+
+
+def _tflite(
+    detector: Any, path: Path, *, inputs: Sequence[np.ndarray], threads: int, options: dict[str, Any]
+) -> _Variant:
+    to_tflite(detector, path, **options)
+    report = compare_found(detector, path, inputs, options["nms"], options["precision"])
+    if options["nms"] is None:
+        exported = TFLiteDetector(path, num_threads=threads)
+        return _Variant(exported, exported.run, path, report)
+    return _Variant(None, TFLiteEndToEnd(path, num_threads=threads).run, path, report)
 
 
 def _graph(detector: Any, image_size: tuple[int, int]) -> Callable:
     graph = tf.function(lambda images: raw_outputs(detector, images, image_size))
     return lambda image: graph(tf.constant(image[None]))["scores"].numpy()
-
-
-def _signature(path: Path) -> Callable:
-    loaded = tf.saved_model.load(str(path))
-    return lambda image: loaded.signatures["serving_default"](images=tf.constant(image[None]))["scores"].numpy()
 
 
 def _time_in_turn(calls: Sequence[Callable], inputs: Sequence[np.ndarray], runs: int) -> list[list[float]]:

@@ -1,11 +1,14 @@
 """`kyolo export`: files, failed checks, bad input."""
 
+import argparse
 import json
 from unittest import mock
 
 from absl.testing import absltest
 
 import kyolo
+from kyolo.cli import export as cli_export
+from kyolo.export import conversion, tflite
 from tests.cli.run_case import RunTestCase
 
 
@@ -41,7 +44,13 @@ class ExportTest(RunTestCase):
     def test_android(self):
         path = self.folder / "app"
         report = kyolo.export.ParityReport(3, 1, 0.1, 0.1, 0.1, 0.1)
-        with mock.patch("kyolo.export.to_android", return_value={"a.tflite": report}) as to_android:
+        with (
+            mock.patch("kyolo.export.to_android", return_value={"a.tflite": report}) as to_android,
+            mock.patch("kyolo.data.make_dataset", side_effect=lambda *_, fit, **__: fit),
+            mock.patch(
+                "kyolo.evaluation.evaluate", lambda _, fit, **__: {"ap": {"letterbox": 0.5, "stretch": 0.25}[fit]}
+            ),
+        ):
             code, stdout, stderr = self.run_kyolo(
                 "export", "--run", self.folder / "run", "--to", "android", "--output", path, "--json",
                 "--calibration-images", "7",
@@ -51,7 +60,7 @@ class ExportTest(RunTestCase):
         self.assertEqual([image.shape for image in to_android.call_args.kwargs["calibration"]], [(64, 64, 3)])
         document = json.loads(stdout)
         self.assertEqual(document["files"]["a.tflite"]["images"], 3)
-        self.assertEqual(document["ap_letterbox"], document["ap_stretch"])  # the images are square
+        self.assertEqual([document[f"ap_{fit}"] for fit in ("letterbox", "stretch")], [0.5, 0.25])
         self.assertIn("trained with data.fit=letterbox", stderr)
 
     def test_options_that_do_not_fit(self):
@@ -78,6 +87,15 @@ class ExportTest(RunTestCase):
             self.assertIn(text, stderr)
             self.assertEqual(stderr.count("\n"), 1)
             self.assertFalse(path.exists())
+
+    def test_choices_are_those_of_the_exports(self):
+        parser = argparse.ArgumentParser()
+        cli_export.add_arguments(parser)
+        choices = {action.dest: action.choices for action in parser._actions}
+        self.assertEqual(choices["precision"], conversion.PRECISIONS)
+        for name in ("input_type", "output_type"):
+            self.assertEqual(choices[name], tflite.INTERFACE_TYPES)
+        self.assertEqual(cli_export.TFLITE_DETECTIONS, kyolo.export.NMS_DEFAULTS.max_detections)
 
     def test_export_that_differs_is_a_failed_check(self):
         path = self.folder / "exported"
