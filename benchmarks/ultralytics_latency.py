@@ -56,7 +56,10 @@ def main():
 
     image = np.random.default_rng(0).integers(0, 256, (args.image_size, args.image_size, 3), dtype=np.uint8)
     calls = {}
-    for path in sorted(args.files.glob("tflite_*.tflite")):
+    paths = sorted(args.files.glob("tflite_*.tflite"))
+    if not paths:
+        parser.error(f"--files {args.files}: expected files of kyolo benchmark --output, received none")
+    for path in paths:
         kind = TFLiteEndToEnd if path.stem.endswith("_nms") else TFLiteDetector
         calls[path.stem] = kind(path, num_threads=args.threads).run
     seconds = {name: [] for name in ("onnxruntime", *calls)}

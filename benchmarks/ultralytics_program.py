@@ -29,7 +29,7 @@ def write_set(source, folder):
 
 
 def run(yolo, mode, output, *, all_cores=True, **settings):
-    """Runs `yolo detect MODE` on the CPU; what it prints goes to a log beside its output, `output.log`.
+    """Runs `yolo MODE` on the CPU; what it prints goes to a log beside its output, `output.log`.
 
     Args:
         yolo: the program.

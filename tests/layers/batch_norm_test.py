@@ -76,6 +76,29 @@ class HalfPrecisionTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(norm.moving_mean, (1 - MOMENTUM) * x.mean(axes), rtol=1e-5)
         self.assertAllClose(norm.moving_variance, MOMENTUM + (1 - MOMENTUM) * x.var(axes, ddof=1), rtol=1e-4)
 
+    @parameterized.parameters(("float16", 2**-11), ("bfloat16", 2**-8))
+    def test_frozen(self, dtype, rounding):
+        """With the moving statistics, which stay: y = gamma (x - m) / d, and no gradient goes through m and d."""
+        random, axes = np.random.default_rng(0), (0, 1, 2)
+        images, upstream = (tf.cast(random.normal(3, 2, (8, 20, 20, 5)), dtype) for _ in range(2))
+        norm = BatchNorm(momentum=MOMENTUM, epsilon=EPSILON, dtype=f"mixed_{dtype}")
+        norm.build(images.shape)
+        gamma, mean, variance = random.uniform(0.5, 2, 5), random.normal(3, 1, 5), random.uniform(1, 5, 5)
+        for variable, value in ((norm.gamma, gamma), (norm.moving_mean, mean), (norm.moving_variance, variance)):
+            variable.assign(value)
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            outputs = norm(images, training=False)
+        found = tape.gradient(outputs, [images, norm.gamma.value, norm.beta.value], upstream)
+        x, dy = tf.cast(images, tf.float64).numpy(), tf.cast(upstream, tf.float64).numpy()
+        deviation = np.sqrt(variance + EPSILON)
+        self.assertAllClose(tf.cast(outputs, tf.float64), gamma * (x - mean) / deviation, rtol=rounding, atol=1e-4)
+        self.assertAllClose(tf.cast(found[0], tf.float64), gamma / deviation * dy, rtol=rounding, atol=1e-4)
+        self.assertAllClose(found[1], (dy * (x - mean) / deviation).sum(axes), rtol=1e-4, atol=1e-2)
+        self.assertAllClose(found[2], dy.sum(axes), rtol=1e-5)
+        self.assertAllClose(norm.moving_mean, mean)
+        self.assertAllClose(norm.moving_variance, variance)
+
 
 @pytest.mark.slow
 class TwoReplicasTest(tf.test.TestCase):
