@@ -5,9 +5,11 @@ from keras import ops
 
 from kyolo.layers.batch_norm import BatchNorm
 from kyolo.layers.conv_bn_act import conv_initializer
+from kyolo.layers.gate import check_init, gate, last_initializer
 
 BATCH_NORM_MOMENTUM = 0.9  # of GAM's PyTorch code: 0.1 and 1e-5 there, and not the detector's
 BATCH_NORM_EPSILON = 1e-5
+CHANNEL_GATES = ("sigmoid", "none")
 
 
 @keras.saving.register_keras_serializable("kyolo")
@@ -30,6 +32,8 @@ class GAM(keras.layers.Layer):
         reduction: how much narrower the hidden layers are than the input. Default 4, the paper's.
         groups: groups of both 7x7 convolutions, with a channel shuffle between them. Default 1, no groups.
         init: "identity" or "paper". Default "identity".
+        channel_gate: "sigmoid", or "none" for studies: the channel branch multiplies as it is, as in public ports that
+            leave the sigmoid out; with "identity" 1 is added, so that it starts at 1 too. Default "sigmoid".
 
     Input shape:
         `(B, H, W, C)`, C divisible by `reduction`, C / reduction by `groups`.
@@ -38,7 +42,7 @@ class GAM(keras.layers.Layer):
         The input's.
 
     Raises:
-        ValueError: on an unknown `init`, or when the channels cannot be divided as asked.
+        ValueError: on an unknown `init` or `channel_gate`, or when the channels cannot be divided as asked.
 
     Example:
         >>> x = keras.random.normal((1, 8, 8, 16))
@@ -47,16 +51,17 @@ class GAM(keras.layers.Layer):
 
     Reference:
         Liu et al., Global Attention Mechanism, arXiv 2112.05561, equations 1 and 2. Many public ports leave out the
-        sigmoid after the channel branch; this one has it.
+        sigmoid after the channel branch, which the equations have.
     """
 
-    def __init__(self, reduction=4, groups=1, init="identity", **kwargs):
+    def __init__(self, reduction=4, groups=1, init="identity", channel_gate="sigmoid", **kwargs):
         super().__init__(**kwargs)
-        if init not in ("identity", "paper"):
-            raise ValueError(f'init must be "identity" or "paper". Received: {init!r}')
+        if channel_gate not in CHANNEL_GATES:
+            raise ValueError(f"channel_gate: expected one of {', '.join(CHANNEL_GATES)}, received {channel_gate!r}")
         self.reduction = reduction
         self.groups = groups
-        self.init = init
+        self.init = check_init(init)
+        self.channel_gate = channel_gate
 
     def build(self, input_shape):
         channels = input_shape[-1]
@@ -67,9 +72,7 @@ class GAM(keras.layers.Layer):
                 f"Received: {channels} channels, reduction={self.reduction}, groups={self.groups}"
             )
         self.channel_squeeze = self._conv(hidden, 1, 1, "channel_squeeze", activation="relu")
-        self.channel_expand = self._conv(
-            channels, 1, 1, "channel_expand", kernel="zeros" if self.init == "identity" else None
-        )
+        self.channel_expand = self._conv(channels, 1, 1, "channel_expand", kernel=last_initializer(self.init))
         self.spatial_squeeze = self._conv(hidden, 7, self.groups, "spatial_squeeze")
         self.squeeze_norm = self._norm("squeeze_norm")
         self.spatial_expand = self._conv(channels, 7, self.groups, "spatial_expand")
@@ -110,15 +113,16 @@ class GAM(keras.layers.Layer):
         return tuple(input_shape)
 
     def call(self, inputs):
-        x = inputs * self._gate(self.channel_expand(self.channel_squeeze(inputs)))
+        x = inputs * self._channel_factor(self.channel_expand(self.channel_squeeze(inputs)))
         hidden = ops.relu(self.squeeze_norm(self.spatial_squeeze(x)))
         if self.groups > 1:
             hidden = self._shuffle(hidden)
-        return x * self._gate(self.expand_norm(self.spatial_expand(hidden)))
+        return x * gate(self.expand_norm(self.spatial_expand(hidden)), self.init)
 
-    def _gate(self, logits):
-        gate = ops.sigmoid(logits)
-        return 2 * gate if self.init == "identity" else gate
+    def _channel_factor(self, logits):
+        if self.channel_gate == "sigmoid":
+            return gate(logits, self.init)
+        return 1 + logits if self.init == "identity" else logits
 
     def _shuffle(self, x):
         """Deals the channels of each group out over all groups, so that the second convolution mixes them."""
@@ -128,4 +132,10 @@ class GAM(keras.layers.Layer):
         return ops.reshape(ops.swapaxes(x, 3, 4), (batch, height, width, channels))
 
     def get_config(self):
-        return {**super().get_config(), "reduction": self.reduction, "groups": self.groups, "init": self.init}
+        return {
+            **super().get_config(),
+            "reduction": self.reduction,
+            "groups": self.groups,
+            "init": self.init,
+            "channel_gate": self.channel_gate,
+        }

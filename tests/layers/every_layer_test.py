@@ -14,10 +14,10 @@ SHAPE = (2, 8, 6, 16)
 
 
 def make(cls, **kwargs):
-    """A layer with 8 for every argument that has no default: so far all of these count channels."""
+    """A layer with 8 channels for every argument that has no default, or 500 where it counts weights."""
     parameters = inspect.signature(cls.__init__).parameters.values()
     required = [p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
-    return cls(**{name: 8 for name in required if name != "self"}, **kwargs)
+    return cls(**{name: 500 if "weights" in name else 8 for name in required if name != "self"}, **kwargs)
 
 
 def randomize(layer, seed=1):
@@ -35,7 +35,7 @@ def inputs(seed=0):
 
 class EveryLayerTest(tf.test.TestCase, parameterized.TestCase):
     def test_finds_the_layers(self):
-        self.assertGreaterEqual(len(CLASSES), 4)
+        self.assertGreaterEqual(len(CLASSES), 11)
 
     @parameterized.parameters(*CLASSES)
     def test_graph_and_xla_equal_eager(self, cls):
@@ -45,7 +45,8 @@ class EveryLayerTest(tf.test.TestCase, parameterized.TestCase):
         eager = layer(inputs(), training=False)
         self.assertAllClose(tf.function(layer)(inputs(), training=False), eager, atol=1e-5)
         self.assertAllClose(tf.function(layer, jit_compile=True)(inputs(), training=False), eager, atol=1e-4)
-        self.assertFalse(np.allclose(layer(inputs(), training=True), eager, atol=1e-3))
+        has_norm = any(isinstance(each, keras.layers.BatchNormalization) for each in layer._flatten_layers())
+        self.assertEqual(np.allclose(layer(inputs(), training=True), eager, atol=1e-3), not has_norm)
 
     @parameterized.parameters(*CLASSES)
     def test_output_shape(self, cls):
@@ -127,7 +128,7 @@ class EveryLayerTest(tf.test.TestCase, parameterized.TestCase):
         layer = make(cls)
         layer.build(SHAPE)
         before = [variable.numpy() for variable in layer.variables]
-        optimizer = keras.optimizers.SGD(0.5)
+        optimizer = keras.optimizers.SGD(0.001)  # at 0.02 gates are shut for good
         weight = np.random.default_rng(5).normal(size=layer(inputs()).shape).astype("float32")
         for step in range(2):
             with tf.GradientTape() as tape:

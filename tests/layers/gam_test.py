@@ -33,6 +33,11 @@ def set_weights(layer, weights):
         norm.set_weights([weights[name][key] for key in ("gamma", "beta", "mean", "variance")])
 
 
+def flat(weights):
+    """Those of a 1x1 convolution as those of a dense layer."""
+    return {**weights, "kernel": weights["kernel"].reshape(weights["kernel"].shape[-2:])}
+
+
 def some_input(channels=16, seed=0):
     return np.random.default_rng(seed).normal(size=(2, 7, 5, channels)).astype("float32")
 
@@ -123,10 +128,28 @@ class GAMTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(layer.squeeze_norm.moving_variance, [0.9] * 4)
         self.assertAllClose(layer.expand_norm.moving_variance, [0.9] * 16)
 
-    @parameterized.parameters(({"init": "zeros"}, 16), ({"reduction": 5}, 16), ({"groups": 3}, 16))
-    def test_bad_arguments_are_refused(self, arguments, channels):
-        with self.assertRaisesRegex(ValueError, "must be"):
-            GAM(**arguments).build((1, 8, 8, channels))
+    @parameterized.parameters("identity", "paper")
+    def test_without_the_channel_gate(self, init):
+        """The channel branch as it is, 1 + it where it starts at the identity; the oracle's logits undo its sigmoid."""
+        tensors, weights = golden.load("gam")
+        layer, weights = GAM(init=init, channel_gate="none"), oracle_weights(weights)
+        layer.build(tensors["x"].shape)
+        set_weights(layer, weights)
+        x, gain = np.float64(tensors["x"]), 2.0 if init == "identity" else 1.0
+        factor = oracles.perceptron(x, {"squeeze": flat(weights["fc1"]), "expand": flat(weights["fc2"])})
+        factor = 1 + factor if init == "identity" else factor
+        # A channel gate of exactly 1, which leaves the spatial one: sigmoid of 0, times 2.
+        still = {**weights, "fc2": {"kernel": np.zeros((4, 16)), "bias": np.zeros(16)}}
+        gate = oracles.gam(x * factor * (1.0 if init == "identity" else 2.0), still, gain=gain)
+        self.assertAllClose(layer(tensors["x"], training=False), gate, rtol=0, atol=1e-5)
+
+    @parameterized.parameters(
+        ({"init": "zeros"}, "^init: expected"), ({"channel_gate": "relu"}, "^channel_gate: expected"),
+        ({"reduction": 5}, "must be divisible"), ({"groups": 3}, "must be divisible"),
+    )  # fmt: skip
+    def test_bad_arguments_are_refused(self, arguments, message):
+        with self.assertRaisesRegex(ValueError, message):
+            GAM(**arguments).build((1, 8, 8, 16))
 
 
 if __name__ == "__main__":

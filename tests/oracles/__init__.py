@@ -22,7 +22,23 @@ from tests.oracles.boxes import (
     wiou,
 )
 from tests.oracles.detection import assign, detection_loss, detection_parts
-from tests.oracles.layers import batch_norm, c2f, channel_shuffle, conv, conv_bn_act, gam, max_pool, silu, sppf
+from tests.oracles.layers import (
+    batch_norm,
+    c2f,
+    cbam,
+    channel_shuffle,
+    conv,
+    conv_bn_act,
+    coord_attention,
+    eca,
+    gam,
+    max_pool,
+    perceptron,
+    se,
+    silu,
+    simam,
+    sppf,
+)
 from tests.oracles.losses import BOX_LOSSES, CLASSIFICATION_LOSSES, bce, dfl
 from tests.oracles.numbers import divide, sigmoid, softmax
 from tests.oracles.points import anchor_points, boxes_to_distances, distances_to_boxes, expected_distances

@@ -85,3 +85,63 @@ def gam(x, weights, groups=1, gain=1.0, training=False):
         hidden = channel_shuffle(hidden, groups)
     hidden = conv(hidden, weights["conv2"]["kernel"], weights["conv2"]["bias"], groups=groups)
     return x * gain * sigmoid(batch_norm(hidden, weights["bn2"], 1e-5, training))
+
+
+def dense(x, weights):
+    """x kernel + bias; weights: kernel (I, O), bias."""
+    return np.float64(x) @ np.float64(weights["kernel"]) + weights["bias"]
+
+
+def perceptron(x, weights):
+    """Two dense layers, ReLU between them; weights: squeeze, expand."""
+    return dense(np.maximum(dense(x, weights["squeeze"]), 0), weights["expand"])
+
+
+def se(x, weights, gain=1.0):
+    """Squeeze and excitation (1709.01507)."""
+    x = np.float64(x)
+    return x * gain * sigmoid(perceptron(x.mean(axis=(1, 2)), weights))[:, None, None]
+
+
+def eca(x, kernel, gain=1.0):
+    """Efficient channel attention (1910.03151): a channel's gate from those next to it, zeros beyond the ends."""
+    x, kernel = np.float64(x), np.float64(kernel)
+    half, channels = len(kernel) // 2, x.shape[-1]
+    means = np.pad(x.mean(axis=(1, 2)), ((0, 0), (half, half)))
+    logits = sum(kernel[i] * means[:, i : i + channels] for i in range(len(kernel)))
+    return x * gain * sigmoid(logits)[:, None, None]
+
+
+def cbam(x, weights, gain=1.0):
+    """Convolutional block attention (1807.06521); weights: squeeze, expand, and the kernel spatial."""
+    x = np.float64(x)
+    logits = perceptron(x.mean(axis=(1, 2)), weights) + perceptron(x.max(axis=(1, 2)), weights)
+    x = x * gain * sigmoid(logits)[:, None, None]
+    pooled = np.stack([x.mean(axis=-1), x.max(axis=-1)], axis=-1)
+    return x * gain * sigmoid(conv(pooled, weights["spatial"]["kernel"]))
+
+
+def coord_attention(x, weights, gain=1.0, training=False):
+    """Coordinate attention (2103.02907); weights: squeeze, norm, rows, columns; squeeze, rows, columns dense."""
+    x = np.float64(x)
+    height = x.shape[1]
+    means = np.concatenate([x.mean(axis=2), x.mean(axis=1)], axis=1)  # (B, H + W, C)
+    hidden = batch_norm(dense(means, weights["squeeze"])[:, :, None], weights["norm"], 1e-5, training)[:, :, 0]
+    hidden = hidden * np.clip(hidden + 3, 0, 6) / 6
+    rows, columns = dense(hidden[:, :height], weights["rows"]), dense(hidden[:, height:], weights["columns"])
+    return x * gain * sigmoid(rows)[:, :, None] * gain * sigmoid(columns)[:, None]
+
+
+def simam(x, strength=1.0, regularization=1e-4):
+    """SimAM (ICML 2021), channel by channel; strength 1 is the paper's."""
+    x = np.float64(x)
+    out = np.empty_like(x)
+    for image, channel in np.ndindex(len(x), x.shape[-1]):
+        values = x[image, :, :, channel]
+        squares = (values - values.mean()) ** 2
+        variance = squares.sum() / max(values.size - 1, 1)
+        energy = squares / (4 * (variance + regularization)) + 0.5
+        out[image, :, :, channel] = values * (
+            1 + np.broadcast_to(strength, x.shape[-1])[channel] * (sigmoid(energy) - 1)
+        )
+    return out
