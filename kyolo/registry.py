@@ -2,10 +2,19 @@
 
 import importlib
 import inspect
+import operator
 from collections.abc import Callable
 
 # Families, names, and where the class is, so that a configuration can be read without importing TensorFlow.
 _BUILT_IN = {
+    "attention": {
+        "gam": "kyolo.layers.gam.GAM",
+        "cbam": "kyolo.layers.cbam.CBAM",
+        "se": "kyolo.layers.se.SE",
+        "eca": "kyolo.layers.eca.ECA",
+        "coord_attention": "kyolo.layers.coord_attention.CoordAttention",
+        "simam": "kyolo.layers.simam.SimAM",
+    },
     "box_loss": {
         "iou": "kyolo.losses.iou_losses.IoULoss",
         "giou": "kyolo.losses.iou_losses.GIoULoss",
@@ -27,6 +36,10 @@ _BUILT_IN = {
         "varifocal": "kyolo.losses.classification.VarifocalLoss",
     },
 }
+# The base class of a family's classes, and the settings that stand beside their arguments.
+_BASES = {"attention": "layers.Layer", "box_loss": "losses.Loss", "classification_loss": "losses.Loss"}
+_SETTINGS = {"attention": {"kind", "at", "control"}, "box_loss": {"kind", "weight"}}
+_SETTINGS["classification_loss"] = _SETTINGS["box_loss"]
 _registered: dict[str, dict[str, type]] = {family: {} for family in _BUILT_IN}
 
 
@@ -35,7 +48,8 @@ def register(family: str, name: str) -> Callable[[type], type]:
 
     Args:
         family: "box_loss" or "classification_loss": a `keras.losses.Loss` that is called with `y_true` and `y_pred`
-            and gives one value a box, or one a point and class. `kyolo.losses.BoxLoss` is a good base.
+            and gives one value a box, or one a point and class. `kyolo.losses.BoxLoss` is a good base. Or "attention":
+            a `keras.layers.Layer` that keeps the shape of maps `(B, H, W, C)`.
         name: what stands in the configuration: `kind: name`. Further keys are arguments of the constructor. A class
             of the same module and name may take its place, as when a notebook's cell runs again.
 
@@ -43,8 +57,8 @@ def register(family: str, name: str) -> Callable[[type], type]:
         The decorator. It also registers the class with Keras, so that files which hold it can be loaded.
 
     Raises:
-        ValueError: the family is none, the name is another's, what is decorated is no class of a loss, or an argument
-            of it is called "kind" or "weight", as the settings beside which it would stand.
+        ValueError: the family is none, the name is another's, what is decorated is no class of that kind, or an
+            argument of it is called as a setting beside which it would stand, such as "kind".
 
     Example:
         >>> @kyolo.register("box_loss", "half_iou")
@@ -60,10 +74,13 @@ def register(family: str, name: str) -> Callable[[type], type]:
     def decorate(cls: type) -> type:
         import keras
 
-        if not (isinstance(cls, type) and issubclass(cls, keras.losses.Loss)):
-            raise ValueError(f"{name}: expected a class derived from keras.losses.Loss, received {cls!r}")
-        for argument in set(arguments_of(cls)) & {"kind", "weight"}:
-            raise ValueError(f"{name}: expected an argument that is no setting of every loss, received {argument!r}")
+        base = _BASES[family]
+        if not (isinstance(cls, type) and issubclass(cls, operator.attrgetter(base)(keras))):
+            raise ValueError(f"{name}: expected a class derived from keras.{base}, received {cls!r}")
+        for argument in sorted(set(arguments_of(cls)) & _SETTINGS[family]):
+            raise ValueError(
+                f"{name}: expected an argument that is no setting of every {family}, received {argument!r}"
+            )
         other = _registered[family].get(name)
         if name in _BUILT_IN[family] or (other is not None and _origin(other) != _origin(cls)):
             raise ValueError(f"name: expected one that is not taken, received {name!r}, which is another {family}")
@@ -95,10 +112,13 @@ def find(family: str, name: str) -> type:
 
 
 def arguments_of(cls: type) -> list[str]:
-    """Return the arguments of a class' constructor that a configuration may give, other than those of every loss."""
+    """Return the arguments of a class' constructor that a configuration may give, other than those of its base."""
+    import keras
+
+    of_all = {"name", "dtype"} | ({"reduction"} if issubclass(cls, keras.Loss) else set())
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     found = inspect.signature(cls).parameters.values()
-    return [one.name for one in found if one.kind in named and one.name not in ("reduction", "name", "dtype")]
+    return [one.name for one in found if one.kind in named and one.name not in of_all]
 
 
 def _origin(cls: type) -> tuple[str, str]:

@@ -66,8 +66,9 @@ class LoadTest(ConfigTestCase):
         """
         config = load_config(self.write(text))
         self.assertEqual(config.model.levels, ("P2", "P3", "P4", "P5", "P6"))
-        self.assertEqual((config.model.attention[0].kind, config.model.attention[0].reduction), ("gam", 8))
-        self.assertEqual(config.model.attention[0].init, "identity")
+        (attention,) = config.model.attention
+        self.assertEqual((attention.kind, attention.at, attention.control), ("gam", "sppf_in", None))
+        self.assertEqual(attention.arguments, {"reduction": 8})
         self.assertEqual(config.model.loss.box.weight, 5.0)
         self.assertIsInstance(config.model.loss.box.weight, float)
         self.assertEqual(config.data.image_size, (320, 640))
@@ -175,6 +176,14 @@ class LoadTest(ConfigTestCase):
         ("model: {backbone: {kind: yolo8}}", "model.backbone.kind", "did you mean yolov8?"),
         ("model: {attention: [{kind: gam}, {at: sppf_in}]}", "model.attention.1.kind", "missing"),
         ("model: {attention: {kind: gam}}", "model.attention", "expected a list"),
+        ("model: {attention: [{kind: gamm}]}", "model.attention.0.kind", "gam"),
+        (
+            "model: {attention: [{kind: se}, {kind: se, at: N6}]}",
+            "model.attention.1.at",
+            "sppf_in, P3, P4, P5, N3, N4, N5",
+        ),
+        ("model: {attention: [{kind: se, at: P7}]}", "model.attention.0.at", "expected"),
+        ("model: {attention: [{kind: se, control: dense}]}", "model.attention.0.control", "conv"),
         ("model: {levels: [P3, P5]}", "model.levels", "consecutive", "received [P3, P5]"),
         ("model: {levels: [P4, P3]}", "model.levels", "consecutive"),
         ("model: {levels: [P3]}", "model.levels", "two or more"),
@@ -277,7 +286,7 @@ class OverrideTest(ConfigTestCase):
         ]
         config = load_config(CONFIGS / "yolov8_n.yaml", overrides)
         self.assertEqual(config.train.epochs, 50)
-        self.assertEqual(config.model.attention[0].reduction, 2)
+        self.assertEqual(config.model.attention[0].arguments, {"reduction": 2})
         self.assertEqual(apply_overrides(Config(), ["data.cache=null"]).data.cache, None)
         self.assertEqual(apply_overrides(Config(), ["model.levels.0=P3"]), Config())
         self.assertEqual(apply_overrides(Config(), ["data.path=/a=b"]).data.path, "/a=b")

@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 import importlib
 import json
 import sys
@@ -10,7 +11,7 @@ from absl.testing import parameterized
 
 import kyolo
 from kyolo import registry
-from kyolo.config import BoxLossConfig, Config, ConfigError, LossConfig, apply_overrides, config_to_dict
+from kyolo.config import BackboneConfig, BoxLossConfig, Config, ConfigError, LossConfig, apply_overrides, config_to_dict
 from kyolo.models import build_loss
 from tests.test_case import ROOT, TestCase
 
@@ -49,6 +50,26 @@ class RegistryTest(tf.test.TestCase, TestCase):
         self.assertEqual(box, {"kind": "nwd", "weight": 7.5, "scale": 20})
         for value, expected in (("scal: 20", "did you mean scale?"), ("scale: 0", "model.loss.box.scale: expected")):
             self.assert_bad_input([*train, "--set", f"model.loss.box={{kind: nwd, {value}}}"], expected)
+
+    def test_the_attention_example(self):
+        self.enter(ROOT)
+        module = importlib.import_module("examples.custom_attention")
+        block = {"kind": "context_gate", "at": "P4", "reduction": 4}
+        config = apply_overrides(Config(), [f"model.attention=[{json.dumps(block)}]", "model.num_classes=3"]).model
+        config = dataclasses.replace(config, backbone=BackboneConfig(size="p"))
+        detector = kyolo.build_detector(config)
+        (layer,) = detector.top.attention["P4"]
+        self.assertEqual((type(layer), layer.reduction), (module.ContextGate, 4))
+        # It starts as the identity; with one channel's bias at 1 that channel is 1 more.
+        x = np.random.default_rng(0).normal(size=(2, 4, 4, 64)).astype("float32")
+        self.assertAllEqual(layer(x), x)
+        layer.expand.bias.assign(np.eye(64)[5])
+        self.assertAllClose(layer(x) - x, np.broadcast_to(np.eye(64)[5], x.shape), atol=1e-6)
+        path = self.folder / "own.keras"
+        detector.save(path)
+        images = np.zeros((1, 64, 64, 3), "uint8")
+        for name, output in keras.models.load_model(path)(images).items():
+            self.assertAllClose(output, detector(images)[name], atol=1e-6)
 
     def test_the_example_from_yaml_and_through_json(self):
         self.enter(ROOT)

@@ -10,6 +10,7 @@ from kyolo.config.blocks import Block, further_settings, setting
 from kyolo.config.errors import ConfigError
 
 LEVELS = ("P2", "P3", "P4", "P5", "P6")
+PLACES = ("sppf_in", *LEVELS, *(level.replace("P", "N") for level in LEVELS))  # of attention
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,14 @@ class BackboneConfig(Block):
 class AttentionConfig(Block):
     """One attention module and its place."""
 
-    kind: str = setting(choices=("gam",), doc="Module: gam is the Global Attention Mechanism (arXiv 2112.05561).")
-    at: str = setting("sppf_in", choices=("sppf_in",), doc="Place: sppf_in is between the backbone and its SPPF.")
-    reduction: int = setting(4, minimum=1, doc="Divisor of the hidden channels. Default: the paper's rate.")
-    groups: int = setting(1, minimum=1, doc="Groups of the 7x7 convolutions. Default: 1, the paper's module.")
-    init: str = setting(
-        "identity",
-        choices=("identity", "paper"),
-        doc="Start: identity changes no output at step 0; paper is as published.",
+    kind: str = setting(choices=lambda: registry.names("attention"), doc="Module: docs/models.md.")
+    at: str = setting(
+        "sppf_in",
+        choices=PLACES,
+        doc="Before SPPF (sppf_in); on a level's way into the neck (P3), or on its way out (N3).",
     )
+    control: str | None = setting(None, choices=("conv",), doc="conv: plain convolutions of as many weights instead.")
+    arguments: dict = further_settings("Arguments of that module, such as init and reduction: docs/models.md.")  # noqa: RUF009 (a field)
 
 
 @dataclass(frozen=True)
@@ -134,6 +134,11 @@ class ModelConfig(Block):
         if len(self.levels) < 2 or self.levels != LEVELS[start : start + len(self.levels)]:
             expected = f"expected two or more consecutive levels of {', '.join(LEVELS)}"
             raise ConfigError("levels", f"{expected}, received [{', '.join(self.levels)}]")
+        for i, block in enumerate(self.attention):
+            places = [place for place in PLACES if place == "sppf_in" or place.replace("N", "P") in self.levels]
+            if block.at not in places:
+                expected = f"expected a place that these levels have, one of {', '.join(places)}"
+                raise ConfigError(f"attention.{i}.at", f"{expected}, received {block.at}")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """From a configuration to a detector: the one file of the models that sees the configuration."""
 
+import contextlib
 import inspect
+from collections.abc import Iterator
 
 import keras
 
@@ -15,14 +17,15 @@ from kyolo.config import (
     config_to_dict,
     one_of,
 )
-from kyolo.layers.gam import GAM
+from kyolo.layers.control_conv import ControlConv
 from kyolo.losses.detection import DetectionLoss
 from kyolo.models.backbones import yolov8_backbone
+from kyolo.models.cost import count_weights
 from kyolo.models.detector import Detector
 from kyolo.models.head import DetectionHead
 from kyolo.models.initialize import seed_weights
 from kyolo.models.neck import PAFPN
-from kyolo.models.pyramid import LevelSpec, PyramidTop, level_stride
+from kyolo.models.pyramid import BEFORE_SPPF, LevelSpec, PyramidTop, level_stride
 
 
 def build_detector(config: ModelConfig, *, seed: int = 0) -> Detector:
@@ -36,7 +39,7 @@ def build_detector(config: ModelConfig, *, seed: int = 0) -> Detector:
         A `Detector`, not compiled.
 
     Raises:
-        ConfigError: without `num_classes`, or with attention whose settings do not divide the channels.
+        ConfigError: without `num_classes`, or with attention that cannot be built on the channels of its place.
 
     Example:
         >>> build_detector(ModelConfig(num_classes=3)).strides
@@ -48,11 +51,16 @@ def build_detector(config: ModelConfig, *, seed: int = 0) -> Detector:
     levels = [*taps.levels]
     for name in config.levels[len(levels) :]:
         levels.append(LevelSpec(name, level_stride(name), levels[-1].channels))
-    attention = [_attention(block, i, taps.levels[-1].channels) for i, block in enumerate(config.attention)]
+    channels = {place: level.channels for level in levels for place in (level.name, level.name.replace("P", "N"))}
+    channels[BEFORE_SPPF] = taps.levels[-1].channels
+    attention: dict[str, list[keras.Layer]] = {}
+    for i, block in enumerate(config.attention):
+        attention.setdefault(block.at, []).append(_attention(block, i, channels[block.at]))
+    in_neck = {place: attention.pop(place) for place in [*attention] if place.startswith("N")}
     detector = Detector(
         backbone=taps.model,
         top=PyramidTop(levels, attention, taps.neck_depth, name="top"),
-        neck=PAFPN(levels, taps.neck_depth, name="neck"),
+        neck=PAFPN(levels, taps.neck_depth, in_neck, name="neck"),
         head=DetectionHead(config.num_classes, levels, config.head.reg_max, name="head"),
     )
     pretrained = [] if config.backbone.weights is None else taps.model.get_weights()
@@ -90,39 +98,58 @@ def build_loss(config: LossConfig, image_size: tuple[int, int] | None = None) ->
 def _build_part(
     family: str, block: BoxLossConfig | ClassificationLossConfig, path: str, image_size: tuple[int, int] | None
 ) -> keras.losses.Loss:
-    """Builds the loss of a block from the arguments that stand beside its kind."""
+    """Builds the loss of a block."""
     cls = registry.find(family, block.kind)
     takes = registry.arguments_of(cls)
     given = {"image_size": image_size} if image_size is not None and "image_size" in takes else {}
-    for name, value in block.arguments.items():
-        if name in takes:
-            given[name] = value
-        elif value is not None:
-            expected = f"{one_of(takes, name) if takes else 'nothing further'}, or null to take back what a base sets"
-            raise ConfigError(f"{path}.{name}", f"unknown key for {block.kind}; expected {expected}")
+    given |= _arguments(cls, block, path)
     size = inspect.signature(cls).parameters.get("image_size")
     if size is not None and size.default is size.empty and "image_size" not in given:
         expected = f"expected [height, width], which {block.kind} measures by, where the input has no one size"
         raise ConfigError(f"{path}.image_size", f"missing; {expected} (augment.multi_scale), received nothing")
-    try:
+    with _errors_named(block.kind, path, takes):
         return cls(**given)
+
+
+def _attention(block: AttentionConfig, number: int, channels: int) -> keras.Layer:
+    """Builds one module for a map of so many channels, or the convolutions that stand in its place."""
+    path = f"model.attention.{number}"
+    cls = registry.find("attention", block.kind)
+    given = _arguments(cls, block, path)
+    name = f"attention_{number}_{block.control or block.kind}"
+    shape = (None, None, None, channels)
+    with _errors_named(block.kind, path, registry.arguments_of(cls)):
+        trial = cls(**given)  # what cannot be built on these channels is told here
+        trial.build(shape)
+        if block.control is None:
+            return cls(**given, name=name)
+        control = {"num_weights": count_weights(trial), **{key: given[key] for key in ("init",) if key in given}}
+        ControlConv(**control).build(shape)
+        return ControlConv(**control, name=name)
+
+
+def _arguments(
+    cls: type, block: AttentionConfig | BoxLossConfig | ClassificationLossConfig, path: str
+) -> dict[str, object]:
+    """The arguments that stand beside a block's kind, without those that take back what a base sets."""
+    takes = registry.arguments_of(cls)
+    for name, value in block.arguments.items():
+        if name not in takes and value is not None:
+            expected = f"{one_of(takes, name) if takes else 'nothing further'}, or null to take back what a base sets"
+            raise ConfigError(f"{path}.{name}", f"unknown key for {block.kind}; expected {expected}")
+    return {name: value for name, value in block.arguments.items() if name in takes}
+
+
+@contextlib.contextmanager
+def _errors_named(kind: str, path: str, takes: list[str]) -> Iterator[None]:
+    """Raises what a constructor says of an argument as an error of that setting."""
+    try:
+        yield
     except (TypeError, ValueError) as error:
         name, _, problem = str(error).partition(": ")
         is_key = name.partition(".")[0] in takes  # or an item of its list: image_size.0
-        where = (f"{path}.{name}", problem) if is_key else (path, f"{block.kind} cannot be built: {error}")
+        where = (f"{path}.{name}", problem) if is_key else (path, f"{kind} cannot be built: {error}")
         raise ConfigError(*where) from error
-
-
-def _attention(block: AttentionConfig, number: int, channels: int) -> GAM:
-    """Builds one module for a map of so many channels."""
-    hidden = channels // block.reduction
-    if channels % block.reduction or hidden % block.groups:
-        raise ConfigError(
-            f"model.attention.{number}",
-            f"expected a reduction that divides the {channels} channels and groups that divide channels / reduction, "
-            f"received reduction {block.reduction}, groups {block.groups}",
-        )
-    return GAM(block.reduction, block.groups, block.init, name=f"attention_{number}_{block.kind}")
 
 
 def _set_by_path(layer: keras.layers.Layer, weights: dict) -> None:

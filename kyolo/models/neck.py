@@ -7,6 +7,7 @@ from keras import ops
 
 from kyolo.layers.c2f import C2f
 from kyolo.layers.conv_bn_act import ConvBNAct
+from kyolo.models.places import build_layers, deserialize_places, run_layers, serialize_places
 from kyolo.models.pyramid import LevelSpec
 
 
@@ -38,6 +39,7 @@ class PAFPN(keras.layers.Layer):
     Args:
         levels: `LevelSpec` of the levels, finest first, two at least; each output has its level's channels.
         depth: bottlenecks in each C2f. Default 1.
+        attention: layers that keep the shape, run in order on an output: `{"N3": [...]}`. Default none.
 
     Input shape:
         List of maps `(B, H / stride, W / stride, channels)`, finest first.
@@ -49,10 +51,12 @@ class PAFPN(keras.layers.Layer):
         Liu et al., PANet, arXiv 1803.01534; with C2f and concatenation as in YOLOv8.
     """
 
-    def __init__(self, levels, depth=1, **kwargs):
+    def __init__(self, levels, depth=1, attention=None, **kwargs):
         super().__init__(**kwargs)
         self.levels = [LevelSpec(*level) for level in levels]
         self.depth = depth
+        self.attention = dict(attention or {})
+        self.places = [level.name.replace("P", "N") for level in self.levels]
         self.top_down = [self._c2f("top_down", level) for level in self.levels[:-1]]
         self.downsample = [
             ConvBNAct(level.channels, strides=2, dtype=self.dtype_policy, name=f"downsample_{level.name}")
@@ -70,6 +74,8 @@ class PAFPN(keras.layers.Layer):
             self.downsample[i].build((None, None, None, fine))
             # The coarsest map comes from below the neck, the others from the way down, all with their level's channels.
             self.bottom_up[i].build((None, None, None, fine + coarse))
+        for place, count in zip(self.places, channels, strict=True):
+            build_layers(self.attention.get(place, ()), (None, None, None, count))
 
     def call(self, inputs):
         maps = list(inputs)
@@ -77,7 +83,16 @@ class PAFPN(keras.layers.Layer):
             maps[i] = self.top_down[i](ops.concatenate([upsample(maps[i + 1]), maps[i]], axis=-1))
         for i in range(len(maps) - 1):
             maps[i + 1] = self.bottom_up[i](ops.concatenate([self.downsample[i](maps[i]), maps[i + 1]], axis=-1))
-        return maps
+        return [run_layers(self.attention.get(place, ()), x) for place, x in zip(self.places, maps, strict=True)]
 
     def get_config(self):
-        return {**super().get_config(), "levels": [list(level) for level in self.levels], "depth": self.depth}
+        return {
+            **super().get_config(),
+            "levels": [list(level) for level in self.levels],
+            "depth": self.depth,
+            "attention": serialize_places(self.attention),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "attention": deserialize_places(config["attention"])})

@@ -7,8 +7,10 @@ import keras
 from kyolo.layers.c2f import C2f
 from kyolo.layers.conv_bn_act import ConvBNAct
 from kyolo.layers.sppf import SPPF
+from kyolo.models.places import build_layers, deserialize_places, run_layers, serialize_places
 
 LEVELS = ("P2", "P3", "P4", "P5", "P6")
+BEFORE_SPPF = "sppf_in"
 BACKBONE_TOP = "P5"  # the coarsest level that a backbone gives; P6 is built on top
 
 
@@ -32,7 +34,8 @@ class PyramidTop(keras.layers.Layer):
     Args:
         levels: `LevelSpec` of all levels wanted, finest first. Those above P5 are built here, each by a convolution of
             stride 2 and a C2f.
-        attention: layers that keep the shape, run in order before SPPF. Default none.
+        attention: layers that keep the shape, run in order at their place: `{"sppf_in": [...]}` before SPPF, `{"P3":
+            [...]}` on what a level hands to the neck. Default none.
         depth: bottlenecks in the C2f of a level above P5. Default 1.
 
     Input shape:
@@ -42,10 +45,10 @@ class PyramidTop(keras.layers.Layer):
         List of the maps of all levels, finest first.
     """
 
-    def __init__(self, levels, attention=(), depth=1, **kwargs):
+    def __init__(self, levels, attention=None, depth=1, **kwargs):
         super().__init__(**kwargs)
         self.levels = [LevelSpec(*level) for level in levels]
-        self.attention = list(attention)
+        self.attention = dict(attention or {})
         self.depth = depth
         inner = [level for level in self.levels if level.name <= BACKBONE_TOP]
         self.outer = self.levels[len(inner) :]
@@ -61,34 +64,30 @@ class PyramidTop(keras.layers.Layer):
 
     def build(self, input_shape):
         shape = (None, None, None, self.inner[-1].channels)
-        for layer in (*self.attention, self.sppf):
-            layer.build(shape)
+        build_layers(self.attention.get(BEFORE_SPPF, ()), shape)
+        self.sppf.build(shape)
         for level, (downsample, c2f) in zip(self.outer, self.extra, strict=True):
             downsample.build(shape)
             shape = (None, None, None, level.channels)
             c2f.build(shape)
+        for level in self.levels:
+            build_layers(self.attention.get(level.name, ()), (None, None, None, level.channels))
 
     def call(self, inputs):
         maps = [inputs[level.name] for level in self.inner]
-        x = maps[-1]
-        for layer in (*self.attention, self.sppf):
-            x = layer(x)
-        maps[-1] = x
+        maps[-1] = self.sppf(run_layers(self.attention.get(BEFORE_SPPF, ()), maps[-1]))
         for downsample, c2f in self.extra:
             maps.append(c2f(downsample(maps[-1])))
-        return maps
+        return [run_layers(self.attention.get(level.name, ()), x) for level, x in zip(self.levels, maps, strict=True)]
 
     def get_config(self):
         return {
             **super().get_config(),
             "levels": [list(level) for level in self.levels],
-            "attention": [keras.saving.serialize_keras_object(layer) for layer in self.attention],
+            "attention": serialize_places(self.attention),
             "depth": self.depth,
         }
 
     @classmethod
     def from_config(cls, config):
-        # Built by `build` and not on the way in: the paths of their variables then begin with this layer's name.
-        layers = [{**layer, "build_config": None} for layer in config["attention"]]
-        attention = [keras.saving.deserialize_keras_object(layer) for layer in layers]
-        return cls(**{**config, "attention": attention})
+        return cls(**{**config, "attention": deserialize_places(config["attention"])})

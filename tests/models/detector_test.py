@@ -115,7 +115,9 @@ class DetectorTest(tf.test.TestCase, parameterized.TestCase):
         self.assertTrue(np.isfinite(history["loss"]).all())
 
     def test_saved_and_loaded_without_custom_objects(self):
-        detector = build(levels=("P3", "P4", "P5", "P6"), attention=(AttentionConfig(kind="gam", groups=2),))
+        detector = build(
+            levels=("P3", "P4", "P5", "P6"), attention=(AttentionConfig(kind="gam", arguments={"groups": 2}),)
+        )
         detector.compile(keras.optimizers.SGD(0.1), loss=DetectionLoss(box=SIoULoss(theta=2.0), dfl_weight=3.0))
         random = np.random.default_rng(0)
         for variable in detector.variables:

@@ -9,7 +9,7 @@ from kyolo.weights import transfer_weights
 
 
 def build(seed=0, init=None, **settings):
-    attention = () if init is None else (AttentionConfig(kind="gam", init=init),)
+    attention = () if init is None else (AttentionConfig(kind="gam", arguments={"init": init}),)
     config = ModelConfig(num_classes=3, backbone=BackboneConfig(size="p"), attention=attention, **settings)
     return kyolo.build_detector(config, seed=seed)
 
