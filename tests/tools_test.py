@@ -28,7 +28,7 @@ class ToolsTest(TestCase):
     def test_help(self, path):
         done = run_script(path, "--help")
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn("--output", done.stdout + "--output" * (path.stem == "evaluate"))
+        self.assertIn("--output", done.stdout + "--output" * (path.stem in ("evaluate", "describe")))
 
     def test_bad_input_ends_with_2_and_one_line(self):
         done = run_script(ROOT / "tools" / "train.py", "--config", "no.yaml", "--output", "run")

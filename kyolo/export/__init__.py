@@ -12,6 +12,7 @@ from kyolo.export.tflite import to_tflite as to_tflite
 from kyolo.export.tflite_detector import TFLiteDetector as TFLiteDetector
 from kyolo.export.tflite_detector import TFLiteEndToEnd as TFLiteEndToEnd
 from kyolo.export.variants import measure_variants as measure_variants
+from kyolo.export.variants import time_forms as time_forms
 
 __all__ = [
     "CHECK_IMAGES",
@@ -23,6 +24,7 @@ __all__ = [
     "TFLiteEndToEnd",
     "TFLiteOptions",
     "measure_variants",
+    "time_forms",
     "to_android",
     "to_saved_model",
     "to_tflite",

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from kyolo.export.tflite import NMS_DEFAULTS, compare_found, to_tflite
 from kyolo.export.tflite_detector import TFLiteDetector, TFLiteEndToEnd
 
 WARM_UP = 5
+FORMS = ("keras", "float32", "int8")
 FIGURES = ("bytes", "median_ms", "p95_ms", "ap", "ap_lost", "protocol", "box_error", "score_error")
 
 
@@ -139,12 +141,40 @@ def _tflite(
     return _Variant(None, TFLiteEndToEnd(path, num_threads=threads).run, path, report)
 
 
+def time_forms(
+    detectors: Sequence[Any], image_sizes: Sequence[tuple[int, int]], *, threads: int, runs: int
+) -> list[dict[str, float]]:
+    """Times detectors that may not be trained: Keras, and `.tflite` in float32 and int8, on one image of noise.
+
+    Args:
+        detectors: `Detector`s in float32.
+        image_sizes: (H, W) of the input of each.
+        threads: of the TFLite interpreter; Keras takes TensorFlow's.
+        runs: times that each form is timed, all of all detectors in turn.
+
+    Returns:
+        For each detector the medians in milliseconds: `keras`, `float32`, `int8`.
+    """
+    calls: list[Callable] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for number, (detector, size) in enumerate(zip(detectors, image_sizes, strict=True)):
+            image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+            calls.append(functools.partial(_graph(detector, size), image))
+            for precision in FORMS[1:]:
+                path = Path(folder, f"{number}_{precision}.tflite")
+                to_tflite(detector, path, image_size=size, precision=precision, calibration=[image])
+                calls.append(functools.partial(TFLiteDetector(path, num_threads=threads).run, image))
+        times = _time_in_turn([lambda _, call=call: call() for call in calls], [None], runs)
+    medians = iter(1e3 * statistics.median(seconds) for seconds in times)
+    return [{form: next(medians) for form in FORMS} for _ in detectors]
+
+
 def _graph(detector: Any, image_size: tuple[int, int]) -> Callable:
     graph = tf.function(lambda images: raw_outputs(detector, images, image_size))
     return lambda image: graph(tf.constant(image[None]))["scores"].numpy()
 
 
-def _time_in_turn(calls: Sequence[Callable], inputs: Sequence[np.ndarray], runs: int) -> list[list[float]]:
+def _time_in_turn(calls: Sequence[Callable], inputs: Sequence[Any], runs: int) -> list[list[float]]:
     seconds: list[list[float]] = [[] for _ in calls]
     for run in range(WARM_UP + runs):
         for call, spans in zip(calls, seconds, strict=True):

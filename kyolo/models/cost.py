@@ -1,9 +1,12 @@
-"""What a detector costs: weights and arithmetic."""
+"""What a detector costs: weights and arithmetic, of the whole and of its parts."""
 
 import math
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
+
+from kyolo.models.pyramid import BEFORE_SPPF
 
 
 def count_weights(model):
@@ -21,9 +24,66 @@ def count_gflop(model, image_size):
         model: a Keras model on images `(B, H, W, 3)`.
         image_size: `(height, width)` in pixels.
     """
-    spec = tf.TensorSpec((1, *image_size, 3), keras.config.floatx())
-    graph = tf.function(lambda images: model(images, training=False)).get_concrete_function(spec).graph
-    return sum(_operations(op) for op in graph.get_operations()) / 1e9
+    gflop, _ = _trace(model, tf.TensorSpec((1, *image_size, 3), keras.config.floatx()))
+    return gflop
+
+
+class Part(NamedTuple):
+    """A part of a detector, or with an indented name a piece of one, and what it costs.
+
+    Attributes:
+        name: "backbone", "top", "neck", "head", or the attention in one of them.
+        outputs: shapes of what it hands on for one image, without the batch axis.
+        weights: number of trainable weights.
+        gflop: as `count_gflop`.
+    """
+
+    name: str
+    outputs: tuple[tuple[int, ...], ...]
+    weights: int
+    gflop: float
+
+
+def describe_parts(detector, image_size):
+    """Cost of each part of a detector, in the order of the data's way.
+
+    Args:
+        detector: a `Detector`.
+        image_size: `(height, width)` in pixels, multiples of the largest stride.
+
+    Returns:
+        A list of `Part`. Pieces of a part follow it, and are counted in it.
+    """
+    parts = []
+    inputs = tf.TensorSpec((1, *image_size, 3), keras.config.floatx())
+    for name in ("backbone", "top", "neck", "head"):
+        part = getattr(detector, name)
+        gflop, outputs = _trace(part, inputs)
+        shapes = tuple(tuple(spec.shape[1:]) for spec in tf.nest.flatten(outputs))
+        parts.append(Part(name, shapes, count_weights(part), gflop))
+        maps = {} if name in ("backbone", "head") else _maps_of_places(detector, name, inputs, outputs)
+        for place, layers in getattr(part, "attention", {}).items():
+            for layer in layers:
+                gflop, _ = _trace(layer, maps[place])
+                shape = tuple(maps[place].shape[1:])
+                parts.append(Part(f"  {place} {layer.name}", (shape,), count_weights(layer), gflop))
+        inputs = outputs
+    return parts
+
+
+def _maps_of_places(detector, name, inputs, outputs):
+    """The maps on which the attention of top or neck runs: it keeps their shape."""
+    if name == "neck":
+        return dict(zip(detector.neck.places, outputs, strict=True))
+    last = detector.top.inner[-1].name
+    return {BEFORE_SPPF: inputs[last], **{level.name: x for level, x in zip(detector.levels, outputs, strict=True)}}
+
+
+def _trace(layer, inputs):
+    """GFLOP of one forward pass, and the specs of what comes out."""
+    graph = tf.function(lambda x: layer(x, training=False)).get_concrete_function(inputs)
+    outputs = tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), graph.structured_outputs)
+    return sum(_operations(op) for op in graph.graph.get_operations()) / 1e9, outputs
 
 
 def _operations(op):

@@ -27,10 +27,10 @@ class EntryTest(TestCase):
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
         self.assertLess(time.monotonic() - start, 5)  # A third of a second; the rest is for a busy machine.
         self.assertEqual(done.stdout.splitlines()[-1], "set()")
-        for command in ("train", "evaluate", "predict", "export", "benchmark", "convert"):
+        for command in ("train", "evaluate", "predict", "export", "benchmark", "describe", "convert"):
             self.assertIn(command, done.stdout)
 
-    @parameterized.parameters("train", "evaluate", "predict", "export", "benchmark", "convert")
+    @parameterized.parameters("train", "evaluate", "predict", "export", "benchmark", "describe", "convert")
     def test_every_command_has_help(self, command):
         code, stdout, stderr = self.run_kyolo(command, "--help")
         self.assertEqual((code, stderr), (0, ""))
