@@ -9,6 +9,7 @@ from kyolo.layers.coord_attention import CoordAttention as CoordAttention
 from kyolo.layers.eca import ECA as ECA
 from kyolo.layers.gam import GAM as GAM
 from kyolo.layers.se import SE as SE
+from kyolo.layers.separable_conv import SeparableConvBNAct as SeparableConvBNAct
 from kyolo.layers.simam import SimAM as SimAM
 from kyolo.layers.sppf import SPPF as SPPF
 
@@ -23,5 +24,6 @@ __all__ = [
     "GAM",
     "SE",
     "SPPF",
+    "SeparableConvBNAct",
     "SimAM",
 ]

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from kyolo.layers.conv_bn_act import ConvBNAct
+from kyolo.layers.separable_conv import CONVOLUTIONS
 
 
 @keras.saving.register_keras_serializable("kyolo")
@@ -18,6 +19,7 @@ class C2f(keras.layers.Layer):
         depth: number of bottlenecks. Default 1.
         shortcut: whether each bottleneck adds its input to its output: True in the reference's backbone, False in its
             neck. Default False.
+        conv: "standard", or "depthwise": the bottlenecks' 3x3 convolutions are taken apart. Default "standard".
 
     Input shape:
         `(B, H, W, C)`.
@@ -29,17 +31,18 @@ class C2f(keras.layers.Layer):
         Introduced with YOLOv8; after CSPNet (Wang et al., arXiv 1911.11929) and ELAN (arXiv 2211.04800).
     """
 
-    def __init__(self, filters, depth=1, shortcut=False, **kwargs):
+    def __init__(self, filters, depth=1, shortcut=False, conv="standard", **kwargs):
         super().__init__(**kwargs)
         if filters % 2:
             raise ValueError(f"filters must be even, since C2f splits them into halves. Received: {filters}")
         self.filters = filters
         self.depth = depth
         self.shortcut = shortcut
+        self.conv = conv
         half, dtype = filters // 2, self.dtype_policy
         self.pre = ConvBNAct(filters, 1, dtype=dtype, name="pre")
         self.bottlenecks = [
-            [ConvBNAct(half, dtype=dtype, name=f"bottleneck_{i}_{j}") for j in (1, 2)] for i in range(depth)
+            [CONVOLUTIONS[conv](half, dtype=dtype, name=f"bottleneck_{i}_{j}") for j in (1, 2)] for i in range(depth)
         ]
         self.post = ConvBNAct(filters, 1, dtype=dtype, name="post")
 
@@ -62,4 +65,10 @@ class C2f(keras.layers.Layer):
         return self.post(ops.concatenate(pieces, axis=-1))
 
     def get_config(self):
-        return {**super().get_config(), "filters": self.filters, "depth": self.depth, "shortcut": self.shortcut}
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "depth": self.depth,
+            "shortcut": self.shortcut,
+            "conv": self.conv,
+        }

@@ -25,7 +25,7 @@ from kyolo.models.detector import Detector
 from kyolo.models.head import DetectionHead
 from kyolo.models.initialize import seed_weights
 from kyolo.models.neck import PAFPN
-from kyolo.models.pyramid import BEFORE_SPPF, LevelSpec, PyramidTop, level_stride
+from kyolo.models.pyramid import BEFORE_SPPF, LevelSpec, PyramidTop, level_stride, scaled_levels
 
 
 def build_detector(config: ModelConfig, *, seed: int = 0) -> Detector:
@@ -51,7 +51,9 @@ def build_detector(config: ModelConfig, *, seed: int = 0) -> Detector:
     levels = [*taps.levels]
     for name in config.levels[len(levels) :]:
         levels.append(LevelSpec(name, level_stride(name), levels[-1].channels))
-    channels = {place: level.channels for level in levels for place in (level.name, level.name.replace("P", "N"))}
+    outputs = scaled_levels(levels, config.neck.width)
+    channels = {level.name: level.channels for level in levels}
+    channels |= {level.name.replace("P", "N"): level.channels for level in outputs}
     channels[BEFORE_SPPF] = taps.levels[-1].channels
     attention: dict[str, list[keras.Layer]] = {}
     for i, block in enumerate(config.attention):
@@ -60,8 +62,8 @@ def build_detector(config: ModelConfig, *, seed: int = 0) -> Detector:
     detector = Detector(
         backbone=taps.model,
         top=PyramidTop(levels, attention, taps.neck_depth, name="top"),
-        neck=PAFPN(levels, taps.neck_depth, in_neck, name="neck"),
-        head=DetectionHead(config.num_classes, levels, config.head.reg_max, name="head"),
+        neck=PAFPN(levels, taps.neck_depth, in_neck, config.neck.width, config.neck.conv, name="neck"),
+        head=DetectionHead(config.num_classes, outputs, **config_to_dict(config.head), name="head"),
     )
     pretrained = [] if config.backbone.weights is None else taps.model.get_weights()
     seed_weights(detector, seed)

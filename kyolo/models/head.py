@@ -5,8 +5,9 @@ import math
 import keras
 from keras import ops
 
-from kyolo.layers.conv_bn_act import ConvBNAct, conv_initializer
-from kyolo.models.pyramid import LevelSpec
+from kyolo.layers.conv_bn_act import conv_initializer
+from kyolo.layers.separable_conv import CONVOLUTIONS
+from kyolo.models.pyramid import LevelSpec, scaled_channels
 
 REFERENCE_SIZE = 640  # the class bias starts at a rate of 5 objects in an image of this side
 OBJECTS_PER_IMAGE = 5
@@ -25,6 +26,8 @@ class DetectionHead(keras.layers.Layer):
         num_classes: number of classes K.
         levels: `LevelSpec` of the levels, finest first.
         reg_max: bins R of each side's distance; a side is at most R - 1 strides long. Default 16.
+        width: factor of both widths, which are rounded to multiples of 8, 8 at least. Default 1, as they are.
+        conv: "standard", or "depthwise": the 3x3 convolutions are taken apart. Default "standard".
 
     Input shape:
         List of maps `(B, H / stride, W / stride, channels)`, finest first.
@@ -36,14 +39,16 @@ class DetectionHead(keras.layers.Layer):
         YOLOv8's head; the bias after Lin et al., Focal Loss, arXiv 1708.02002, section 4.1.
     """
 
-    def __init__(self, num_classes, levels, reg_max=16, **kwargs):
+    def __init__(self, num_classes, levels, reg_max=16, width=1.0, conv="standard", **kwargs):
         super().__init__(**kwargs)
         self.num_classes = num_classes
         self.levels = [LevelSpec(*level) for level in levels]
         self.reg_max = reg_max
+        self.width = width
+        self.conv = conv
         finest = self.levels[0].channels
-        box_width = max(16, finest // 4, 4 * reg_max)
-        class_width = max(finest, min(num_classes, 100))
+        box_width = scaled_channels(max(16, finest // 4, 4 * reg_max), width)
+        class_width = scaled_channels(max(finest, min(num_classes, 100)), width)
         self.box_branches = [
             self._branch(f"{level.name}_box", box_width, 4 * reg_max, bias=1.0) for level in self.levels
         ]
@@ -57,8 +62,8 @@ class DetectionHead(keras.layers.Layer):
 
     def _branch(self, name, width, outputs, bias):
         return [
-            ConvBNAct(width, dtype=self.dtype_policy, name=f"{name}_1"),
-            ConvBNAct(width, dtype=self.dtype_policy, name=f"{name}_2"),
+            CONVOLUTIONS[self.conv](width, dtype=self.dtype_policy, name=f"{name}_1"),
+            CONVOLUTIONS[self.conv](width, dtype=self.dtype_policy, name=f"{name}_2"),
             keras.layers.Conv2D(
                 outputs,
                 1,
@@ -90,6 +95,8 @@ class DetectionHead(keras.layers.Layer):
             "num_classes": self.num_classes,
             "levels": [list(level) for level in self.levels],
             "reg_max": self.reg_max,
+            "width": self.width,
+            "conv": self.conv,
         }
 
 

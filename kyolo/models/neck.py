@@ -1,14 +1,12 @@
 """The neck: levels exchange what they know, from coarse to fine and back."""
 
-import itertools
-
 import keras
 from keras import ops
 
 from kyolo.layers.c2f import C2f
-from kyolo.layers.conv_bn_act import ConvBNAct
+from kyolo.layers.separable_conv import CONVOLUTIONS
 from kyolo.models.places import build_layers, deserialize_places, run_layers, serialize_places
-from kyolo.models.pyramid import LevelSpec
+from kyolo.models.pyramid import LevelSpec, scaled_levels
 
 
 @ops.custom_gradient
@@ -37,45 +35,55 @@ class PAFPN(keras.layers.Layer):
     convolution of stride 2 and joined with the next coarser one. A C2f without shortcuts follows each joint.
 
     Args:
-        levels: `LevelSpec` of the levels, finest first, two at least; each output has its level's channels.
+        levels: `LevelSpec` of the levels, finest first, two at least; each output has its level's channels times
+            `width`.
         depth: bottlenecks in each C2f. Default 1.
         attention: layers that keep the shape, run in order on an output: `{"N3": [...]}`. Default none.
+        width: factor of the channels, which are rounded to multiples of 8, 8 at least. Default 1, as they are.
+        conv: "standard", or "depthwise": convolutions larger than 1x1 are taken apart. Default "standard".
 
     Input shape:
         List of maps `(B, H / stride, W / stride, channels)`, finest first.
 
     Output shape:
-        The input's.
+        List of maps `(B, H / stride, W / stride, channels of outputs)`.
+
+    Attributes:
+        outputs: `LevelSpec` of each output.
 
     Reference:
         Liu et al., PANet, arXiv 1803.01534; with C2f and concatenation as in YOLOv8.
     """
 
-    def __init__(self, levels, depth=1, attention=None, **kwargs):
+    def __init__(self, levels, depth=1, attention=None, width=1.0, conv="standard", **kwargs):
         super().__init__(**kwargs)
         self.levels = [LevelSpec(*level) for level in levels]
         self.depth = depth
         self.attention = dict(attention or {})
+        self.width = width
+        self.conv = conv
+        self.outputs = scaled_levels(self.levels, width)
         self.places = [level.name.replace("P", "N") for level in self.levels]
-        self.top_down = [self._c2f("top_down", level) for level in self.levels[:-1]]
+        self.top_down = [self._c2f("top_down", level) for level in self.outputs[:-1]]
         self.downsample = [
-            ConvBNAct(level.channels, strides=2, dtype=self.dtype_policy, name=f"downsample_{level.name}")
-            for level in self.levels[:-1]
+            CONVOLUTIONS[conv](level.channels, strides=2, dtype=self.dtype_policy, name=f"downsample_{level.name}")
+            for level in self.outputs[:-1]
         ]
-        self.bottom_up = [self._c2f("bottom_up", level) for level in self.levels[1:]]
+        self.bottom_up = [self._c2f("bottom_up", level) for level in self.outputs[1:]]
 
     def _c2f(self, path, level):
-        return C2f(level.channels, self.depth, dtype=self.dtype_policy, name=f"{path}_{level.name}")
+        return C2f(level.channels, self.depth, conv=self.conv, dtype=self.dtype_policy, name=f"{path}_{level.name}")
 
     def build(self, input_shape):
-        channels = [level.channels for level in self.levels]
-        for i, (fine, coarse) in enumerate(itertools.pairwise(channels)):
-            self.top_down[i].build((None, None, None, coarse + fine))
-            self.downsample[i].build((None, None, None, fine))
-            # The coarsest map comes from below the neck, the others from the way down, all with their level's channels.
-            self.bottom_up[i].build((None, None, None, fine + coarse))
-        for place, count in zip(self.places, channels, strict=True):
-            build_layers(self.attention.get(place, ()), (None, None, None, count))
+        # On the way down each map but the coarsest has become an output's width.
+        given, made = ([level.channels for level in levels] for levels in (self.levels, self.outputs))
+        coarser = [*made[1:-1], given[-1]]
+        for i, above in enumerate(coarser):
+            self.top_down[i].build((None, None, None, above + given[i]))
+            self.downsample[i].build((None, None, None, made[i]))
+            self.bottom_up[i].build((None, None, None, made[i] + above))
+        for place, channels in zip(self.places, made, strict=True):
+            build_layers(self.attention.get(place, ()), (None, None, None, channels))
 
     def call(self, inputs):
         maps = list(inputs)
@@ -91,6 +99,8 @@ class PAFPN(keras.layers.Layer):
             "levels": [list(level) for level in self.levels],
             "depth": self.depth,
             "attention": serialize_places(self.attention),
+            "width": self.width,
+            "conv": self.conv,
         }
 
     @classmethod

@@ -27,6 +27,16 @@ def level_stride(name):
     return 2 ** int(name[1:])
 
 
+def scaled_channels(channels, width):
+    """A number of channels times `width`, rounded to a multiple of 8, 8 at least; the same at a width of 1."""
+    return channels if width == 1 else max(8 * round(channels * width / 8), 8)
+
+
+def scaled_levels(levels, width):
+    """Levels with `scaled_channels`."""
+    return [level._replace(channels=scaled_channels(level.channels, width)) for level in levels]
+
+
 @keras.saving.register_keras_serializable("kyolo")
 class PyramidTop(keras.layers.Layer):
     """What follows the backbone: attention and SPPF on its coarsest map, then the levels above it.

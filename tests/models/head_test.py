@@ -52,6 +52,15 @@ class HeadTest(tf.test.TestCase, parameterized.TestCase):
             self.assertEqual(box[1].filters, max(16, finest // 4, 4 * reg_max))
             self.assertEqual((classes[0].filters, classes[1].filters), (class_width, class_width))
 
+    def test_narrow_and_depthwise(self):
+        """Of 64 channels and 3 classes half is 32; a separable convolution C -> F has 9 C + 2 C + C F + 2 F weights."""
+        head = DetectionHead(3, [LevelSpec("P3", 8, 64)], width=0.5, conv="depthwise")
+        head.build([(None, None, None, 64)])
+        first, second = 9 * 64 + 2 * 64 + 64 * 32 + 2 * 32, 9 * 32 + 2 * 32 + 32 * 32 + 2 * 32
+        last = (32 * 64 + 64) + (32 * 3 + 3)
+        self.assertEqual(sum(np.prod(v.shape) for v in head.trainable_variables), 2 * (first + second) + last)
+        self.assertEqual(head([np.zeros((1, 4, 4, 64), "float32")])["class_logits"].shape, (1, 16, 3))
+
     @parameterized.parameters("mixed_float16", "mixed_bfloat16")
     def test_logits_are_float32(self, policy):
         head = DetectionHead(3, LEVELS, dtype=policy)

@@ -47,6 +47,28 @@ class PAFPNTest(tf.test.TestCase, parameterized.TestCase):
         for found, expected in zip(neck(maps), expected_maps(neck, maps), strict=True):
             self.assertAllClose(found, expected, rtol=1e-4, atol=1e-5)
 
+    @parameterized.parameters((0.5, [8, 8, 16, 24]), (1.5, [24, 24, 48, 72]), (0.1, [8, 8, 8, 8]))
+    def test_width(self, width, expected):
+        """16, 16, 32, 48 channels come in; what comes out is a multiple of 8. Values by the same NumPy as above."""
+        levels = [LevelSpec(f"P{i + 2}", 2 ** (i + 2), channels) for i, channels in enumerate((16, 16, 32, 48))]
+        neck, random = PAFPN(levels, width=width), np.random.default_rng(0)
+        maps = [random.normal(size=(1, 64 // s, 64 // s, c)).astype("float32") for _, s, c in levels]
+        neck.build([x.shape for x in maps])
+        self.assertEqual([level.channels for level in neck.outputs], expected)
+        found = neck(maps)
+        self.assertEqual([x.shape[-1] for x in found], expected)
+        for one, other in zip(found, expected_maps(neck, maps), strict=True):
+            self.assertAllClose(one, other, rtol=1e-4, atol=1e-5)
+
+    def test_depthwise(self):
+        levels = [LevelSpec("P3", 8, 16), LevelSpec("P4", 16, 32)]
+        neck = PAFPN(levels, conv="depthwise")
+        neck.build([(None, None, None, 16), (None, None, None, 32)])
+        kinds = {type(layer).__name__ for layer in neck._flatten_layers() if "bottleneck" in layer.name}
+        self.assertEqual((kinds, type(neck.downsample[0]).__name__), ({"SeparableConvBNAct"}, "SeparableConvBNAct"))
+        again = PAFPN.from_config(neck.get_config())
+        self.assertEqual((again.conv, again.width), ("depthwise", 1.0))
+
     @parameterized.named_parameters(("eager", None), ("graph", False), ("xla", True))
     def test_gradient_of_upsampling(self, jit_compile):
         # Each cell was copied to 2 x 2 cells: its gradient is the sum of theirs. Cell (r, c) of 3 x 2 has the upstream
