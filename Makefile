@@ -32,9 +32,11 @@ lint: $(INSTALLED)
 # MODEL=detector.tflite: what the page opens with; without it the page asks. Needs npm, and nothing of .venv.
 PORT ?= 8000
 web-demo: examples/web/node_modules
+	@test -n "$(PYTHON)" || { echo "expected Python 3.11, 3.12 or 3.13, received none: make PYTHON=/path/to/python" >&2; exit 2; }
 	$(PYTHON) examples/web/serve.py --port $(PORT) $(if $(MODEL),--model "$(MODEL)")
 
 examples/web/node_modules: examples/web/package-lock.json
+	@command -v npm >/dev/null || { echo "expected npm, received nothing; install Node.js 18 or newer" >&2; exit 2; }
 	npm ci --prefix examples/web --no-audit --no-fund
 	touch $@
 

@@ -51,8 +51,10 @@ def main(argv=None):
     arguments = parser.parse_args(argv)
     if arguments.model is not None and not arguments.model.is_file():
         return _refuse(f"--model {arguments.model}: expected a .tflite file, received a path without one")
-    if not (FOLDER / "node_modules").is_dir():
-        return _refuse("LiteRT.js: expected it in examples/web/node_modules, received nothing; run make web-demo")
+    if not (FOLDER / "node_modules/@litertjs/core/dist/index.js").is_file():
+        return _refuse(
+            "LiteRT.js: expected it in examples/web/node_modules, received nothing; run npm ci --prefix examples/web"
+        )
     handler = functools.partial(Handler, model=arguments.model)
     try:
         server = http.server.ThreadingHTTPServer(("127.0.0.1", arguments.port), handler)

@@ -10,6 +10,7 @@ const MAX_DETECTIONS = 100;
  * @returns {{box: number[], score: number, label: number}[]} at most 100, by falling score
  */
 export function suppress(boxes, scores, confidence, iou) {
+  const least = Math.fround(confidence); // as precise as the scores
   const points = boxes.length / 4;
   const classes = scores.length / points;
   const candidates = [];
@@ -19,7 +20,7 @@ export function suppress(boxes, scores, confidence, iou) {
       if (scores[classes * point + other] > scores[classes * point + label]) label = other;
     }
     const score = scores[classes * point + label];
-    if (score > confidence) candidates.push({box: [...boxes.subarray(4 * point, 4 * point + 4)], score, label});
+    if (score > least) candidates.push({box: [...boxes.subarray(4 * point, 4 * point + 4)], score, label});
   }
   candidates.sort((a, b) => b.score - a.score);
   const kept = [];

@@ -90,7 +90,7 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
         try:
             reports = _export(arguments.to, detector, output, config, images, options)
         except export.ExportError as error:
-            raise CheckFailed(str(error)) from error
+            raise CheckFailed(f"{error}; nothing was written") from error
     for name, report in reports.items():
         _print_report(output / name, report)
     document: dict[str, typing.Any] = {"path": str(output), "format": arguments.to}

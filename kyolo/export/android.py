@@ -141,10 +141,7 @@ def _check_gpu(path: Path) -> None:
         tf.lite.experimental.Analyzer.analyze(model_path=str(path), gpu_compatibility=True)
     if "Your model looks compatible with GPU delegate" not in found.getvalue():
         complaints = [line for line in found.getvalue().splitlines() if "GPU" in line]
-        raise ExportError(
-            f"{path.name}: expected ops that the GPU delegate takes, received {' '.join(complaints)}; "
-            f"nothing was written"
-        )
+        raise ExportError(f"{path.name}: expected ops that the GPU delegate takes, received {' '.join(complaints)}")
 
 
 def _tensors(path: Path) -> dict[str, Any]:

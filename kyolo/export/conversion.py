@@ -44,10 +44,11 @@ def convert(folder: Path, precision: str, calibration: Sequence[np.ndarray] = ()
         return _convert(folder, precision, calibration)
     except ConverterError as error:
         ops = sorted(set(re.findall(r"'tf\.(\w+)' op", str(error))))
-        received = ", ".join(ops) or str(error).partition("\n")[0]
-        raise ExportError(
-            f"TFLite: expected ops that every runtime has built in, received {received}; nothing was written"
-        ) from error
+        if ops:
+            problem = f"expected ops that every runtime has built in, received {', '.join(ops)}"
+        else:
+            problem = f"the converter failed: {str(error).partition(chr(10))[0]}"
+        raise ExportError(f"TFLite: {problem}") from error
 
 
 def _convert(folder: Path, precision: str, calibration: Sequence[np.ndarray]) -> bytes:

@@ -87,7 +87,7 @@ class ParityReport:
             f"The export differs from the detector on {self.images} images: expected {which}boxes within "
             f"{allowed.box:g} px and scores within {allowed.score} for {precision}, and {allowed.unmatched:.0%} "
             f"detections that only one of them gives; received {box:.3g} px, {score:.3g}, and {self.unmatched} of "
-            f"{self.compared + self.unmatched}; nothing was written"
+            f"{self.compared + self.unmatched}"
         )
 
 

@@ -124,8 +124,6 @@ class TFLiteDetector:
         Args:
             outputs: of a call.
             image_size: (H, W) of the network's input.
-        fit: "letterbox" or "stretch": how images are brought to it; None where the file does not tell.
-        class_names: name of each label; empty where the file does not tell.
 
         Returns:
             boxes (B, A, 4) xyxy in pixels of the network's input, scores (B, A, K).

@@ -25,7 +25,7 @@ from kyolo.export.tflite_detector import TFLiteDetector, TFLiteEndToEnd
 
 WARM_UP = 5
 FORMS = ("keras", "float32", "int8")
-FIGURES = ("bytes", "median_ms", "p95_ms", "ap", "ap_lost", "protocol", "box_error", "score_error")
+FIGURES = ("bytes", "median_ms", "p95_ms", "ap", "ap_lost", "protocol", "box_error", "score_error", "unmatched")
 
 
 def measure_variants(  # noqa: PLR0913 (what is exported, on what it is measured, and how)
@@ -59,8 +59,8 @@ def measure_variants(  # noqa: PLR0913 (what is exported, on what it is measured
 
     Returns:
         A dict for each: `variant`; `error`, None or why there is no such file, and then all else is None; `bytes` (None
-        for the Keras model), `median_ms`, `p95_ms`, `ap`, `ap_lost`, `protocol` of both, and `box_error` and
-        `score_error`, the largest differences of detections from those of the Keras model, as in `ParityReport`.
+        for the Keras model), `median_ms`, `p95_ms`, `ap`, `ap_lost`, `protocol` of both, and `box_error`,
+        `score_error` and `unmatched` of its detections and the Keras model's, as in `ParityReport`.
     """
     image_size = tuple(val.element_spec[0].shape[1:3])
     images = list(itertools.islice(val.index.images(), CHECK_IMAGES))
@@ -117,6 +117,7 @@ class _Variant:
             **{name: metrics.get(name) for name in ("ap", "protocol")},
             "box_error": 0.0 if self.report is None else self.report.box_error,
             "score_error": 0.0 if self.report is None else self.report.score_error,
+            "unmatched": 0 if self.report is None else self.report.unmatched,
         }
 
 
@@ -133,8 +134,11 @@ def _saved_model(detector: Any, path: Path, shared: dict[str, Any]) -> _Variant:
 def _tflite(
     detector: Any, path: Path, *, inputs: Sequence[np.ndarray], threads: int, options: dict[str, Any]
 ) -> _Variant:
-    to_tflite(detector, path, **options)
-    report = compare_found(detector, path, inputs, options["nms"], options["precision"])
+    report = to_tflite(detector, path, **options)
+    if (
+        options["nms"] is None and options["precision"] == "float32"
+    ):  # of all anchor points: the others' is of detections
+        report = compare_found(detector, path, inputs, None, "float32").check("float32", inputs[0].shape[:2])
     if options["nms"] is None:
         exported = TFLiteDetector(path, num_threads=threads)
         return _Variant(exported, exported.run, path, report)

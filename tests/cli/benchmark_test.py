@@ -13,7 +13,7 @@ VARIANTS = [
     "keras", "saved_model", "tflite float32", "tflite float32 nms", "tflite float16", "tflite float16 nms",
     "tflite dynamic", "tflite dynamic nms", "tflite int8", "tflite int8 nms",
 ]  # fmt: skip
-FAILURES = "tflite float16: float16 differs; tflite float16 nms: float16 differs"
+FAILURES = "expected the same results of all exports, received others of tflite float16, tflite float16 nms"
 
 
 class BenchmarkTest(RunTestCase):
@@ -64,6 +64,19 @@ class BenchmarkTest(RunTestCase):
             self.assertEqual(row["error"], "float16 differs" if failed else None)
             self.assertEqual(row["median_ms"] is None, failed)
 
+    def test_a_detector_that_no_export_equals(self):
+        """TinyDetector whose graphs are off by 1 in each logit: the Keras model's own row is left."""
+        tiny = TinyDetector(graph_error=1.0)
+        tiny.num_classes = 3
+        with mock.patch.object(kyolo.training.Run, "load_detector", return_value=tiny):
+            code, stdout, stderr = self.benchmark("--set", "evaluation.confidence=0.5")
+        self.assertEqual(code, 2, stderr)  # only data.* may be set
+        with mock.patch.object(kyolo.training.Run, "load_detector", return_value=tiny):
+            code, stdout, stderr = self.benchmark()
+        self.assertEqual(code, 1, stderr)
+        self.assertIn("tflite float32: The export differs from the detector on", stdout)
+        self.assertIn("received others of", stderr)
+
     def test_ap_lost(self):
         scores = iter([0.5, 0.5, 0.48, 0.47, 0.46, 0.45])
         with mock.patch("kyolo.export.variants.evaluate", lambda *_: {"ap": next(scores), "protocol": {}}):
@@ -75,10 +88,12 @@ class BenchmarkTest(RunTestCase):
     def test_table_and_refusals(self):
         with mock.patch("kyolo.export.measure_variants") as measure:
             row = {"error": None, "bytes": None, "median_ms": 1.5, "p95_ms": 2.5, "ap": 0.25, "ap_lost": 0.125}
-            measure.return_value = [{"variant": "keras", **row, "box_error": 0.0625, "score_error": 0.5}]
+            measure.return_value = [
+                {"variant": "keras", **row, "box_error": 0.0625, "score_error": 0.5, "unmatched": 7}
+            ]
             code, stdout, _ = self.benchmark()
         self.assertEqual(code, 0)
-        cells = ["keras", "-", "1.500", "2.500", "0.250", "0.125", "0.062", "0.500"]
+        cells = ["keras", "-", "1.500", "2.500", "0.250", "0.125", "0.062", "0.500", "7"]
         self.assertEqual(stdout.splitlines()[2].split(), cells)
         self.assertLen(list(self.folder.iterdir()), 2)  # the run and its data
         for arguments, text in (

@@ -104,7 +104,7 @@ class ExportTest(RunTestCase):
             code, _, stderr = self.run_kyolo(
                 "export", "--run", self.folder / "run", "--to", "saved_model", "--output", path
             )
-        self.assertEqual((code, stderr), (1, "kyolo: error: boxes differ\n"))
+        self.assertEqual((code, stderr), (1, "kyolo: error: boxes differ; nothing was written\n"))
 
 
 if __name__ == "__main__":

@@ -118,7 +118,7 @@ class ParityTest(tf.test.TestCase, parameterized.TestCase):
         if not fails:
             self.assertIs(report.check(precision, SIZE), report)
             return
-        with self.assertRaisesRegex(ExportError, f"for {precision}.*nothing was written"):
+        with self.assertRaisesRegex(ExportError, f"for {precision}"):
             report.check(precision, SIZE)
 
 

@@ -98,7 +98,7 @@ class TinyTest(WithFiles, tf.test.TestCase, parameterized.TestCase):
                 return tf.math.betainc(1.0, 2.0, tf.sigmoid(super().call(images, training)))
 
         path = self.folder / "odd" / "detector.tflite"
-        with self.assertRaisesRegex(ExportError, "^TFLite: expected ops .* received Betainc; nothing was written$"):
+        with self.assertRaisesRegex(ExportError, "^TFLite: expected ops .* received Betainc$"):
             to_tflite(Odd(), path, image_size=IMAGE_SIZE)
         self.assertEmpty(list(path.parent.iterdir()))
 

@@ -93,7 +93,6 @@ class SavedModelTest(tf.test.TestCase):
 
     def test_report(self):
         self.assertEqual((self.report.images, self.report.unmatched), (3, 0))
-        # Each detection was looked up in both directions.
         self.assertEqual(self.report.compared, sum(len(self.expected(image)["scores"]) for image in self.images))
 
     def test_nothing_of_training_is_in_it(self):
