@@ -82,9 +82,6 @@ class AugmentConfig(Block):
     value: float = setting(0.4, minimum=0, maximum=1, doc="Factor of brightness between 1 - v and 1 + v.")
     flip_horizontal: float = setting(0.5, minimum=0, maximum=1, doc="Probability of a left-right flip.")
     flip_vertical: float = setting(0.0, minimum=0, maximum=1, doc="Probability of an up-down flip.")
-    mixup: float = setting(0.0, minimum=0, maximum=1, doc="Probability that two images are blended.")
-    mosaic9: float = setting(0.0, minimum=0, maximum=1, doc="Part of the mosaics that have nine images.")
-    cutout: float = setting(0.0, minimum=0, maximum=1, doc="Probability that rectangles are painted over.")
     multi_scale: float = setting(
         0.0, minimum=0, below=1, doc="Each batch has one size between 1 - m and 1 + m of data.image_size; 0: all alike."
     )

@@ -39,39 +39,3 @@ def mosaic(images, boxes, centre: tf.Tensor, image_size: tuple[int, int]) -> tup
         moved.append(image_boxes + tf.cast(tf.stack([origin[1], origin[0]] * 2), tf.float32))
     canvas = tf.concat([tf.concat(quadrants[:2], axis=1), tf.concat(quadrants[2:], axis=1)], axis=0)
     return tf.ensure_shape(canvas, (2 * image_size[0], 2 * image_size[1], 3)), tf.concat(moved, axis=0)
-
-
-def mosaic9(images, boxes, place: tf.Tensor, image_size: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor]:
-    """Joins nine images in a grid and cuts a canvas of twice the network's size out of it.
-
-    Args:
-        images: nine (h, w, 3) uint8, h <= H, w <= W, by rows.
-        boxes: nine (n, 4) float32, xyxy pixels of these images.
-        place: (2,) float32 x, y in 0..1: where in the grid the canvas lies.
-        image_size: (H, W).
-
-    Returns:
-        As `mosaic`: (2H, 2W, 3) uint8; (sum of n, 4) float32 xyxy of the canvas, not clipped.
-    """
-    sizes = tf.stack([tf.shape(image)[:2] for image in images])
-    cell = tf.reduce_max(sizes, axis=0)  # (2,) y, x
-    canvas_size = tf.constant([2 * image_size[0], 2 * image_size[1]])
-    grid_size = tf.maximum(3 * cell, canvas_size)
-    origin = tf.cast(place[::-1] * tf.cast(grid_size - canvas_size + 1, tf.float32), tf.int32)
-    origin = tf.minimum(origin, grid_size - canvas_size)
-    rows, moved = [], []
-    for row in range(3):
-        tiles = []
-        for column in range(3):
-            image = images[3 * row + column]
-            free = cell - tf.shape(image)[:2]
-            before = free // 2
-            tiles.append(pad_grey(image, [[before[0], free[0] - before[0]], [before[1], free[1] - before[1]]]))
-            offset = tf.cast(tf.stack([row, column]) * cell + before - origin, tf.float32)
-            moved.append(boxes[3 * row + column] + tf.tile(offset[::-1], [2]))
-        rows.append(tf.concat(tiles, axis=1))
-    grid = tf.concat(rows, axis=0)
-    missing = grid_size - tf.shape(grid)[:2]
-    grid = pad_grey(grid, [[0, missing[0]], [0, missing[1]]])
-    canvas = grid[origin[0] : origin[0] + canvas_size[0], origin[1] : origin[1] + canvas_size[1]]
-    return tf.ensure_shape(canvas, (2 * image_size[0], 2 * image_size[1], 3)), tf.concat(moved, axis=0)

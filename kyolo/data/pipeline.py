@@ -11,17 +11,16 @@ import tensorflow as tf
 
 from kyolo.data.images import ImageStore
 from kyolo.data.load import load_index
-from kyolo.data.mosaic import mosaic, mosaic9
+from kyolo.data.mosaic import mosaic
 from kyolo.data.samples import IndexedSamples, Samples
 from kyolo.data.sampling import BatchSizes, ImageOrder, repeat_factors
 from kyolo.data.sharded_index import UNREADABLE, Index, ShardedIndex
 from kyolo.data.share import Share
 from kyolo.data.stream import map_in_order, plain_stream, train_stream
-from kyolo.data.transforms import Augmentation, augment_image, cutout, mixup
+from kyolo.data.transforms import Augmentation, augment_image
 from kyolo.errors import InputError
 
 FIRST_BUCKET = 16  # Padded number of boxes: 16, 32, 64, ...
-MIXUP, SECOND, SHARE, CUTOUT, NINE, CHOICE = range(6)  # what a random number is for
 
 
 def make_dataset(  # noqa: PLR0913 (the one place where data set, network size and recipe meet)
@@ -140,36 +139,12 @@ class _Recipe:
         """What stands at a position, where the image `number` is the first."""
         if self.augment is None:
             return samples.plain(number)
-        seed = tf.stack([tf.constant(self.seed, tf.int64), position])
-        mosaic_on = position < self.mosaic_end
-        size = self._size(samples.image_size, position)
-        image, boxes, labels, numbers = self._augmented(samples, seed, number, mosaic_on, size)
-        if self.augment.mixup:
-            draws = tf.random.stateless_uniform((2,), tf.random.fold_in(seed, MIXUP))
-
-            def blended():
-                other = tf.random.fold_in(seed, SECOND)
-                second = samples.order.draw(draws[1:])[0]
-                sample = self._augmented(samples, other, second, mosaic_on, size)
-                return mixup((image, boxes, labels), sample[:3], tf.random.fold_in(seed, SHARE))
-
-            mixed = mosaic_on & (draws[0] < self.augment.mixup)
-            image, boxes, labels = tf.cond(mixed, blended, lambda: (image, boxes, labels))
-        if self.augment.cutout:
-            key = tf.random.fold_in(seed, CUTOUT)
-            chosen = tf.random.stateless_uniform((), key) < self.augment.cutout
-            sample = (image, boxes, labels)
-            image, boxes, labels = tf.cond(
-                chosen, lambda: cutout(*sample, tf.random.fold_in(key, CUTOUT)), lambda: sample
-            )
+        seeds = tf.random.split(tf.stack([tf.constant(self.seed, tf.int64), position]), 2)
+        canvas, boxes, labels, numbers = self._canvas(samples, seeds[0], number, position < self.mosaic_end)
+        image, boxes, labels = augment_image(
+            canvas, boxes, labels, self.augment, seeds[1], samples.image_size, self._size(samples.image_size, position)
+        )
         return image, samples.truth(numbers, boxes, labels)
-
-    def _augmented(self, samples: Samples, seed: tf.Tensor, number: tf.Tensor, mosaic_on: tf.Tensor, size):
-        """An image or mosaic after geometry and colours, its boxes, labels and (4,) sources."""
-        seeds = tf.random.split(seed, 2)
-        canvas, boxes, labels, numbers = self._canvas(samples, seeds[0], number, mosaic_on)
-        sample = augment_image(canvas, boxes, labels, self.augment, seeds[1], samples.image_size, size)
-        return *sample, numbers
 
     def _canvas(self, samples: Samples, seed: tf.Tensor, number: tf.Tensor, mosaic_on: tf.Tensor):
         """The image to be warped, with boxes, labels and (4,) sources: four joined images, or one letterboxed."""
@@ -183,23 +158,10 @@ class _Recipe:
             canvas, boxes = mosaic(samples.images(numbers), boxes, centre, samples.image_size)
             return tf.ensure_shape(canvas, (None, None, 3)), boxes, tf.concat(labels, axis=0), numbers
 
-        def nine():
-            more = tf.random.stateless_uniform((8,), tf.random.fold_in(seed, NINE))
-            numbers = tf.concat([number[None], samples.order.draw(more)], axis=0)
-            boxes, labels = zip(*(samples.boxes(numbers[tile]) for tile in range(9)), strict=True)
-            canvas, boxes = mosaic9(samples.images(numbers), boxes, draws[1:3], samples.image_size)
-            return tf.ensure_shape(canvas, (None, None, 3)), boxes, tf.concat(labels, axis=0), numbers[:4]
-
-        def either():
-            if not self.augment.mosaic9:
-                return joined()
-            chosen = tf.random.stateless_uniform((), tf.random.fold_in(seed, CHOICE)) < self.augment.mosaic9
-            return tf.cond(chosen, nine, joined)
-
         def single():
             return *samples.letterboxed(number), tf.repeat(number, 4)
 
-        return tf.cond(mosaic_on & (draws[0] < self.augment.mosaic), either, single)
+        return tf.cond(mosaic_on & (draws[0] < self.augment.mosaic), joined, single)
 
     def _size(self, image_size: tuple[int, int], position: tf.Tensor) -> tf.Tensor | None:
         """Height and width of the position's batch, where they vary."""

@@ -12,9 +12,6 @@ GREY = 114  # Fill value of everything that no image covers; customary in the YO
 MIN_SIDE = 2.0  # Pixels: boxes with a shorter side after the warp are dropped.
 MIN_AREA_KEPT = 0.1  # Boxes of which less remains visible are dropped.
 MAX_ASPECT = 100.0
-CUTOUTS = 4  # Rectangles of a cutout.
-CUTOUT_SIDES = (0.05, 0.25)  # Their sides, as fractions of the image's.
-MAX_HIDDEN = 0.6  # Boxes of which one rectangle hides more are dropped.
 
 
 @dataclass(frozen=True)
@@ -33,9 +30,6 @@ class Augmentation:
         value: the brightness is multiplied by 1 - value .. 1 + value.
         flip_horizontal: probability of mirroring left and right.
         flip_vertical: probability of mirroring top and bottom.
-        mixup: probability of blending two images, both as they are otherwise; not in the `close_mosaic` epochs.
-        mosaic9: part of the mosaics that are made of nine images.
-        cutout: probability of painting rectangles over the image.
         multi_scale: each batch has one size, 1 - multi_scale .. 1 + multi_scale of the network's input, in multiples of
             its largest stride.
     """
@@ -51,9 +45,6 @@ class Augmentation:
     value: float = 0.4
     flip_horizontal: float = 0.5
     flip_vertical: float = 0.0
-    mixup: float = 0.0
-    mosaic9: float = 0.0
-    cutout: float = 0.0
     multi_scale: float = 0.0
 
 
@@ -274,55 +265,6 @@ def augment_image(
         pixels = jitter_colours(pixels, augment, seeds[1])
     visible, stays = select_visible(boxes, matrix, canvas_size, output_size)
     return tf.cast(pixels + 0.5, tf.uint8), tf.boolean_mask(visible, stays), tf.boolean_mask(labels, stays)
-
-
-def mixup(first, second, seed: tf.Tensor):
-    """Blends two samples, (H, W, 3) uint8 image, (n, 4) boxes, (n,) labels each; all boxes stay.
-
-    The first has the weight r ~ Beta(32, 32): both remain visible.
-
-    Reference:
-        Zhang et al., mixup, arXiv 1710.09412.
-    """
-    gammas = tf.random.stateless_gamma((2,), seed, alpha=32.0)
-    share = gammas[0] / tf.reduce_sum(gammas)
-    pixels = share * tf.cast(first[0], tf.float32) + (1.0 - share) * tf.cast(second[0], tf.float32)
-    boxes, labels = (tf.concat([first[part], second[part]], axis=0) for part in (1, 2))
-    return tf.cast(pixels + 0.5, tf.uint8), boxes, labels
-
-
-def cutout(image, boxes, labels, seed: tf.Tensor):
-    """Paints rectangles of random place, size and colour; drops the boxes that one of them hides for the most part.
-
-    Args:
-        image: (H, W, 3) uint8.
-        boxes: (n, 4) float32 xyxy pixels.
-        labels: (n,) int32.
-        seed: (2,) integer.
-
-    Returns:
-        The same with m <= n boxes.
-
-    Reference:
-        Zhong et al., Random Erasing, arXiv 1708.04896.
-    """
-    draws = tf.random.stateless_uniform((CUTOUTS, 7), seed)
-    height, width = tf.unstack(tf.cast(tf.shape(image)[:2], tf.float32))
-    size = tf.stack([width, height])
-    sides = (CUTOUT_SIDES[0] + draws[:, 0:2] * (CUTOUT_SIDES[1] - CUTOUT_SIDES[0])) * size
-    low = tf.floor(draws[:, 2:4] * (size - sides))
-    high = low + tf.floor(sides)
-    rows, columns = tf.range(height)[:, None], tf.range(width)[None]
-    for index in range(CUTOUTS):
-        inside = (rows >= low[index, 1]) & (rows < high[index, 1]) & (columns >= low[index, 0])
-        inside &= columns < high[index, 0]
-        image = tf.where(inside[..., None], tf.cast(draws[index, 4:7] * 255.0, tf.uint8), image)
-    shared = tf.maximum(
-        tf.minimum(boxes[:, None, 2:], high[None]) - tf.maximum(boxes[:, None, :2], low[None]), 0.0
-    )  # (n, CUTOUTS, 2)
-    area = tf.reduce_prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    stays = tf.reduce_max(tf.reduce_prod(shared, axis=2), axis=1) <= MAX_HIDDEN * area
-    return image, tf.boolean_mask(boxes, stays), tf.boolean_mask(labels, stays)
 
 
 def _clip(boxes: tf.Tensor, size) -> tf.Tensor:
