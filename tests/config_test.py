@@ -17,6 +17,7 @@ from kyolo.config import (
     DataConfig,
     ModelConfig,
     TrainConfig,
+    WeightsConfig,
     apply_overrides,
     config_to_dict,
     image_hw,
@@ -100,7 +101,7 @@ class LoadTest(ConfigTestCase):
         (self.folder / "deep/base.yaml").write_text(base)
         config = load_config(self.write("base: deep/base.yaml\ntrain: {seed: 1}"), ["data.format=voc"])
         self.assertEqual(config.data.path, str(self.folder / "cells"))
-        self.assertEqual(config.model.weights, str(self.folder / "deep/run"))
+        self.assertEqual(config.model.weights, WeightsConfig(str(self.folder / "deep/run")))
         self.assertEqual(config.model.backbone.weights, str(self.folder / "deep/a.weights.h5"))
         config = load_config(self.write("data: {path: /cells}\nmodel: {backbone: {weights: yolo_v8_xs_backbone}}"))
         self.assertEqual((config.data.path, config.model.backbone.weights), ("/cells", "yolo_v8_xs_backbone"))
@@ -111,6 +112,9 @@ class LoadTest(ConfigTestCase):
         """They are saved into another folder than they were given in."""
         settings = ["data.path=cells", "model.weights=runs/mine", "model.backbone.weights=a.weights.h5"]
         config = apply_overrides(Config(), settings)
+        block = apply_overrides(Config(), ["model.weights={path: runs/mine, skip: [sppf]}"]).model.weights
+        self.assertEqual(block, WeightsConfig(os.path.abspath("runs/mine"), ("sppf",)))
+        self.assertEqual(config.model.weights, dataclasses.replace(block, skip=()))
         (self.folder / "run").mkdir()
         save_config(config, self.folder / "run/config.yaml")
         self.assertEqual(load_config(self.folder / "run/config.yaml"), config)
@@ -176,6 +180,9 @@ class LoadTest(ConfigTestCase):
         ("model: {backbone: {kind: yolo8}}", "model.backbone.kind", "did you mean yolov8?"),
         ("model: {attention: [{kind: gam}, {at: sppf_in}]}", "model.attention.1.kind", "missing"),
         ("model: {attention: {kind: gam}}", "model.attention", "expected a list"),
+        ("model: {weights: {skip: [sppf]}}", "model.weights.path", "missing"),
+        ("model: {weights: {path: a, skip: sppf}}", "model.weights.skip", "expected a list"),
+        ("model: {weights: 3}", "model.weights", "expected a mapping of settings, received 3"),
         ("model: {attention: [{kind: gamm}]}", "model.attention.0.kind", "gam"),
         (
             "model: {attention: [{kind: se}, {kind: se, at: N6}]}",

@@ -58,7 +58,8 @@ def blocks(block: type[Block], path: str) -> Iterator[tuple[str, type[Block]]]:
         for inner in (hint, *typing.get_args(hint)):
             if isinstance(inner, type) and issubclass(inner, Block):
                 below = f"{path}.{name}".strip(".")
-                yield from blocks(inner, below if inner is hint else f"{below}.0")
+                item = typing.get_origin(hint) is tuple
+                yield from blocks(inner, f"{below}.0" if item else below)
 
 
 def settings(block: type[Block]) -> Iterator[tuple[dataclasses.Field, typing.Any]]:
@@ -99,6 +100,8 @@ def name_of(field: dataclasses.Field, hint: typing.Any) -> str:
         return ", ".join(f"`{choice}`" for choice in choices)
     if field.metadata["duration"]:
         return "duration"
+    if isinstance(hint, type) and issubclass(hint, Block):
+        return "text or block"
     limits = [f"{sign} {field.metadata[name]}" for name, sign in LIMITS if field.metadata[name] is not None]
     return " ".join([TYPES[hint], ", ".join(limits)]).strip()
 

@@ -19,6 +19,7 @@ from kyolo.config.model import HeadConfig as HeadConfig
 from kyolo.config.model import LossConfig as LossConfig
 from kyolo.config.model import ModelConfig as ModelConfig
 from kyolo.config.model import NeckConfig as NeckConfig
+from kyolo.config.model import WeightsConfig as WeightsConfig
 from kyolo.config.schema import AugmentConfig as AugmentConfig
 from kyolo.config.schema import Config as Config
 from kyolo.config.schema import DataConfig as DataConfig
@@ -51,6 +52,7 @@ __all__ = [
     "OptimizerConfig",
     "ScheduleConfig",
     "TrainConfig",
+    "WeightsConfig",
     "apply_overrides",
     "choices_of",
     "config_to_dict",

@@ -71,7 +71,12 @@ class Block:
     Lists become tuples, whole numbers become floats where a float is meant, and mappings become blocks, or stay what
     they are where the keys are free (`dict[str, float]`). Everything
     else that does not fit its annotation, choices or limits raises `ConfigError`.
+
+    Attributes:
+        shorthand: name of the one setting that a text in the block's place stands for; None where that is an error.
     """
+
+    shorthand: typing.ClassVar[str | None] = None
 
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(type(self))
@@ -146,6 +151,8 @@ def _convert(value: typing.Any, hint: typing.Any, rules: Mapping) -> typing.Any:
     if issubclass(hint, Block):
         if isinstance(value, hint):
             return value
+        if isinstance(value, str) and hint.shorthand is not None:
+            value = {hint.shorthand: value}
         if not isinstance(value, Mapping):
             raise ConfigError("", f"expected a mapping of settings, received {shorten(value)}")
         return hint.from_mapping(value)

@@ -91,8 +91,9 @@ def _anchor_paths(settings: dict, block: type[Block], folder: Path) -> None:
     hints = typing.get_type_hints(block)
     for field in dataclasses.fields(block):  # type: ignore[arg-type]
         value, hint = settings.get(field.name), hints[field.name]
-        if isinstance(value, dict) and isinstance(hint, type) and issubclass(hint, Block):
-            _anchor_paths(value, hint, folder)
+        blocks = [each for each in (hint, *typing.get_args(hint)) if isinstance(each, type) and issubclass(each, Block)]
+        if isinstance(value, dict) and blocks:
+            _anchor_paths(value, blocks[0], folder)
         elif isinstance(value, str) and value and value.endswith(field.metadata.get("path", _NO_PATH)):
             settings[field.name] = os.path.abspath(folder / value)
 

@@ -6,10 +6,15 @@
 from dataclasses import dataclass, field
 
 from kyolo import registry
-from kyolo.config.blocks import Block, further_settings, setting
+from kyolo.config.blocks import Block, further_settings, one_of, setting
 from kyolo.config.errors import ConfigError
 
 LEVELS = ("P2", "P3", "P4", "P5", "P6")
+SIZES = {  # of each kind of backbone; p, half as wide as n, is kyolo's own, for tests
+    "yolov8": ("n", "s", "m", "l", "x", "p"),
+    "efficientnet_lite": ("b0", "b1", "b2", "b3", "b4"),
+    "mobilenet_v3": ("small", "large", "small_minimalistic", "large_minimalistic"),
+}
 CONVS = ("standard", "depthwise")
 PLACES = ("sppf_in", *LEVELS, *(level.replace("P", "N") for level in LEVELS))  # of attention
 
@@ -18,15 +23,18 @@ PLACES = ("sppf_in", *LEVELS, *(level.replace("P", "N") for level in LEVELS))  #
 class BackboneConfig(Block):
     """The network that turns an image into feature maps."""
 
-    kind: str = setting("yolov8", choices=("yolov8",), doc="Family. Default: the reference's.")
+    kind: str = setting("yolov8", choices=tuple(SIZES), doc="Family: docs/models.md. Default: the reference's.")
     size: str = setting(
-        "n",
-        choices=("n", "s", "m", "l", "x", "p"),
-        doc="Width and depth: n to x as published; p, ours, narrow for tests.",
+        "n", doc="Width and depth, by the family: n to x, b0 to b4, small, large. Default: the smallest."
     )
     weights: str | None = setting(
-        None, path=(".h5",), doc="KerasCV preset (downloaded) or .weights.h5 file to start from. Default: from scratch."
+        None, path=(".h5",), doc="Preset (downloaded) or .h5 file to start from: docs/models.md. Default: from scratch."
     )
+
+    def check(self) -> None:
+        if self.size not in SIZES[self.kind]:
+            expected = f"expected {one_of(SIZES[self.kind], self.size)} with kind {self.kind}"
+            raise ConfigError("size", f"{expected}, received {self.size}")
 
 
 @dataclass(frozen=True)
@@ -116,6 +124,16 @@ class LossConfig(Block):
 
 
 @dataclass(frozen=True)
+class WeightsConfig(Block):
+    """Weights of another model, carried over by name; `weights: PATH` is short for `weights: {path: PATH}`."""
+
+    shorthand = "path"
+
+    path: str = setting(path=("",), doc="Run folder or .npz checkpoint.")
+    skip: tuple[str, ...] = setting((), doc="Names of layers that start anew, as sppf or head/P3_box_1. Default: none.")
+
+
+@dataclass(frozen=True)
 class ModelConfig(Block):
     """The detector and its loss."""
 
@@ -130,8 +148,8 @@ class ModelConfig(Block):
     neck: NeckConfig = field(default_factory=NeckConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
     loss: LossConfig = field(default_factory=LossConfig)
-    weights: str | None = setting(
-        None, path=("",), doc="Run folder or .npz checkpoint whose weights are carried over by name. Default: none."
+    weights: WeightsConfig | None = setting(  # noqa: RUF009 (a field)
+        None, path=("",), doc="Weights to start from: a path, or the block below. Default: none."
     )
 
     def check(self) -> None:

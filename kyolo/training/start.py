@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from kyolo.config import Config, ConfigError
+from kyolo.config import Config, ConfigError, WeightsConfig
 from kyolo.models.build import build_detector
 from kyolo.models.detector import Detector
 from kyolo.training.checkpoint import load_checkpoint
@@ -27,17 +27,21 @@ def start_detector(config: Config) -> Detector:
     return detector
 
 
-def _carry_over(detector: Detector, source: str) -> None:
+def _carry_over(detector: Detector, weights: WeightsConfig) -> None:
     """Starts from the weights of a run or a checkpoint."""
-    path = Path(source)
+    path = Path(weights.path)
     checkpoint = load_checkpoint(path / "weights" / "best.npz" if path.is_dir() else path)
-    report = transfer_weights(detector, checkpoint.group("ema") or checkpoint.group("model"))
+    source = checkpoint.group("ema") or checkpoint.group("model")
+    try:
+        report = transfer_weights(detector, source, weights.skip)
+    except ValueError as error:
+        raise ConfigError("model.weights.skip", str(error).removeprefix("skip: ")) from error
     tqdm.write(report.summary(), file=sys.stderr)
     # Other classes than before are no mistake: those logits start anew.
     wrong = [path for path, _, _ in report.mismatched if "_class_" not in path]
     if wrong or not report.placed:
         raise ConfigError(
             "model.weights",
-            f"expected weights whose shapes agree with the model's, received {source} with {len(wrong)} others and "
-            f"{len(report.placed)} that fit",
+            f"expected weights whose shapes agree with the model's, received {path} with {len(wrong)} others and "
+            f"{len(report.placed)} that fit; model.weights={{path: ..., skip: [...]}} leaves layers out",
         )

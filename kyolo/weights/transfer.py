@@ -16,26 +16,29 @@ class TransferReport:
         unused: paths of the source's weights that the model does not have.
         mismatched: `(path, shape in the model, shape in the source)` of weights that keep their value because the
             shapes differ.
+        skipped: paths of the model's weights that were to keep their value.
     """
 
     placed: tuple[str, ...]
     new: tuple[str, ...]
     unused: tuple[str, ...]
     mismatched: tuple[tuple[str, tuple, tuple], ...]
+    skipped: tuple[str, ...] = ()
 
     def summary(self):
         """The counts in one line, then a line for each weight that was not placed."""
         lines = [
             f"weights: {len(self.placed)} placed, {len(self.new)} new, {len(self.unused)} unused, "
-            f"{len(self.mismatched)} mismatched"
+            f"{len(self.mismatched)} mismatched, {len(self.skipped)} skipped"
         ]
         lines += [f"  new         {path}" for path in self.new]
         lines += [f"  unused      {path}" for path in self.unused]
         lines += [f"  mismatched  {path}: {ours} here, {theirs} there" for path, ours, theirs in self.mismatched]
+        lines += [f"  skipped     {path}" for path in self.skipped]
         return "\n".join(lines)
 
 
-def transfer_weights(model, source):
+def transfer_weights(model, source, skip=()):
     """Gives each variable of a model the source's value of the same path and shape.
 
     Keras' own `.weights.h5` matches by class and order: one inserted layer shifts all later weights without a word.
@@ -44,9 +47,13 @@ def transfer_weights(model, source):
     Args:
         model: a built model or layer.
         source: another built model or layer, or a dict of arrays by path of the variable.
+        skip: names of layers, or of several along a path ("sppf", "head/P3_box_1"), whose weights keep their value.
 
     Returns:
         A `TransferReport`. Weights that were not placed keep their value.
+
+    Raises:
+        ValueError: the model has no layer of a name in `skip`.
 
     Example:
         >>> report = transfer_weights(detector_with_gam, baseline)
@@ -55,10 +62,15 @@ def transfer_weights(model, source):
     """
     if not isinstance(source, dict):
         source = {variable.path: ops.convert_to_numpy(variable.value) for variable in source.variables}
-    placed, new, mismatched = [], [], []
+    placed, new, mismatched, skipped = [], [], [], []
+    for name in skip:
+        if not any(_is_in(variable.path, name) for variable in model.variables):
+            raise ValueError(f"skip: expected the name of a layer, received {name!r}, which none has")
     for variable in model.variables:
         path, shape = variable.path, tuple(variable.shape)
-        if path not in source:
+        if any(_is_in(path, name) for name in skip):
+            skipped.append(path)
+        elif path not in source:
             new.append(path)
         elif shape != np.shape(source[path]):
             mismatched.append((path, shape, np.shape(source[path])))
@@ -67,4 +79,9 @@ def transfer_weights(model, source):
             placed.append(path)
     own = {variable.path for variable in model.variables}
     unused = tuple(path for path in source if path not in own)
-    return TransferReport(tuple(placed), tuple(new), unused, tuple(mismatched))
+    return TransferReport(tuple(placed), tuple(new), unused, tuple(mismatched), tuple(skipped))
+
+
+def _is_in(path, name):
+    """Whether a variable's path leads through layers of this name."""
+    return f"/{name}/" in f"/{path}"

@@ -9,9 +9,10 @@ import shutil
 import tempfile
 from unittest import mock
 
+import numpy as np
 import tensorflow as tf
 
-from kyolo.config import Config, apply_overrides, load_config
+from kyolo.config import Config, ConfigError, apply_overrides, load_config
 from kyolo.data import write_shapes
 from kyolo.errors import InputError
 from kyolo.training import fit
@@ -129,6 +130,24 @@ class TrainTest(tf.test.TestCase):
         best = load_checkpoint(self.folder / "run" / "weights" / "best.npz").group("ema")
         for variable in detector.variables:
             self.assertAllEqual(variable, best[variable.path], msg=variable.path)
+
+    def test_weights_that_are_left_out(self):
+        for skip, skipped in (("[sppf]", "top/sppf"), ("[head/P4_box_1]", "head/P4_box_1")):
+            weights = f"model.weights={{path: {self.folder / 'run'}, skip: {skip}}}"
+            config = apply_overrides(self.config, [weights, "model.num_classes=5"])
+            with contextlib.redirect_stderr(io.StringIO()) as report:
+                detector = start_detector(config)
+            self.assertRegex(report.getvalue(), r"0 mismatched, [1-9]\d* skipped")
+            best = load_checkpoint(self.folder / "run" / "weights" / "best.npz").group("ema")
+            for variable in detector.variables:
+                if variable.path.endswith("kernel"):
+                    same = np.array_equal(variable, best[variable.path])
+                    self.assertEqual(same, not variable.path.startswith(f"{skipped}/"), msg=variable.path)
+        config = apply_overrides(
+            self.config, [f"model.weights={{path: {self.folder / 'run'}, skip: [spp]}}", "model.num_classes=5"]
+        )
+        with self.assertRaisesRegex(ConfigError, "model.weights.skip: expected the name of a layer, received 'spp'"):
+            start_detector(config)
 
     def test_damaged_weights_are_refused(self):
         copy = self.folder / "damaged"
