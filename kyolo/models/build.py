@@ -19,13 +19,19 @@ from kyolo.config import (
 )
 from kyolo.layers.control_conv import ControlConv
 from kyolo.losses.detection import DetectionLoss
-from kyolo.models.backbones import yolov8_backbone
+from kyolo.models.backbones import efficientnet_lite_backbone, mobilenet_v3_backbone, yolov8_backbone
 from kyolo.models.cost import count_weights
 from kyolo.models.detector import Detector
 from kyolo.models.head import DetectionHead
 from kyolo.models.initialize import seed_weights
 from kyolo.models.neck import PAFPN
 from kyolo.models.pyramid import BEFORE_SPPF, LevelSpec, PyramidTop, level_stride, scaled_levels
+
+BACKBONES = {  # by kind: functions of a size, the levels and weights
+    "yolov8": yolov8_backbone,
+    "efficientnet_lite": efficientnet_lite_backbone,
+    "mobilenet_v3": mobilenet_v3_backbone,
+}
 
 
 def build_detector(config: ModelConfig, *, seed: int = 0) -> Detector:
@@ -47,7 +53,7 @@ def build_detector(config: ModelConfig, *, seed: int = 0) -> Detector:
     """
     if config.num_classes is None:
         raise ConfigError("model.num_classes", "expected a number of classes or data to count them in, received null")
-    taps = yolov8_backbone(config.backbone.size, config.levels, config.backbone.weights)
+    taps = BACKBONES[config.backbone.kind](config.backbone.size, config.levels, config.backbone.weights)
     levels = [*taps.levels]
     for name in config.levels[len(levels) :]:
         levels.append(LevelSpec(name, level_stride(name), levels[-1].channels))

@@ -8,11 +8,8 @@ from typing import NamedTuple
 import keras
 import keras_cv
 
-from kyolo.errors import InputError
-from kyolo.layers.batch_norm import BatchNorm
-from kyolo.layers.silu import with_fast_gradient
-from kyolo.models.backbones.taps import Taps
-from kyolo.models.pyramid import BACKBONE_TOP, LevelSpec, level_stride
+from kyolo.models.backbones.taps import tap, weights_error
+from kyolo.models.pyramid import BACKBONE_TOP
 
 
 class Size(NamedTuple):
@@ -59,23 +56,10 @@ def yolov8_backbone(size, levels, weights=None):
     )
     if weights is not None:
         _load(full, weights)
-    specs = tuple(
-        LevelSpec(name, level_stride(name), channels[int(name[1:]) - 2]) for name in levels if name <= BACKBONE_TOP
-    )
-    outputs = {spec.name: full.get_layer(f"stack{int(spec.name[1:]) - 1}_c2f_output").output for spec in specs}
-    pretrained_sppf = weights is not None and specs[-1].name == BACKBONE_TOP  # else SPPF stands on another level
-    tapped = keras.Model(full.input, outputs, name="backbone")
-    model = keras.models.clone_model(tapped, clone_function=_with_fast_parts)
-    model.set_weights(tapped.get_weights())
-    return Taps(model, specs, neck_depth, _sppf_weights(full) if pretrained_sppf else {})
-
-
-def _with_fast_parts(layer):
-    """Copies a layer of KerasCV's, batch norms and activations as kyolo's: equal, but for the time they take."""
-    if isinstance(layer, keras.layers.Activation):
-        return keras.layers.Activation(with_fast_gradient(layer.activation), name=layer.name, dtype=layer.dtype_policy)
-    kind = BatchNorm if isinstance(layer, keras.layers.BatchNormalization) else type(layer)
-    return kind.from_config(layer.get_config())
+    ends = [f"stack{i}_c2f_output" for i in range(1, 5)]
+    # Where P5 is not wanted, SPPF stands on another level.
+    sppf = _sppf_weights(full) if weights is not None and BACKBONE_TOP in levels else {}
+    return tap(full, ends, levels, neck_depth, sppf)
 
 
 def _load(backbone, weights):
@@ -85,11 +69,8 @@ def _load(backbone, weights):
         else:
             backbone.load_weights(weights)
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            f"model.backbone.weights: cannot load {weights!r} into this backbone; expected the path of a .weights.h5 "
-            f"file saved from KerasCV's YOLOV8Backbone of the same size, or a preset that can be fetched. "
-            f"Received: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-        ) from error
+        expected = "saved from KerasCV's YOLOV8Backbone of the same size, or a preset that can be fetched"
+        raise weights_error(weights, error, expected) from error
 
 
 def _sppf_weights(full):

@@ -1,0 +1,50 @@
+"""MobileNetV3 from keras.applications: for phones, and in a form of plain convolutions and ReLU only."""
+
+import keras
+
+from kyolo.errors import InputError
+from kyolo.models.backbones.taps import loaded, tap
+
+# Where the stages of strides 4, 8, 16 and 32 end: in the paper's tables 1 and 2, before the next stride.
+STAGES = {
+    "small": ("expanded_conv_project_bn", "expanded_conv_2_add", "expanded_conv_7_add", "expanded_conv_10_add"),
+    "large": ("expanded_conv_2_add", "expanded_conv_5_add", "expanded_conv_11_add", "expanded_conv_14_add"),
+}
+MINIMALISTIC = "_minimalistic"
+IMAGENET = "imagenet"
+
+
+def mobilenet_v3_backbone(size, levels, weights=None):
+    """Builds the backbone up to the last block of its coarsest level.
+
+    Args:
+        size: "small", "large", or one of them with "_minimalistic" behind: without squeeze-and-excitation, hard swish
+            and 5x5 kernels, which some accelerators lack.
+        levels: names of the levels wanted; those above P5 are not the backbone's.
+        weights: None for random weights; "imagenet", which Keras fetches; or the path of a file with the weights of
+            this model of keras.applications without its top. Default None.
+
+    Returns:
+        `Taps`.
+
+    Raises:
+        InputError: the weights cannot be loaded.
+
+    Reference:
+        Howard et al., Searching for MobileNetV3, arXiv 1905.02244.
+    """
+    form = size.removesuffix(MINIMALISTIC)
+    make = {"small": keras.applications.MobileNetV3Small, "large": keras.applications.MobileNetV3Large}[form]
+    arguments = {"input_shape": (None, None, 3), "include_top": False, "minimalistic": size.endswith(MINIMALISTIC)}
+    if weights == IMAGENET:
+        try:
+            full = make(**arguments, weights=IMAGENET)
+        except Exception as error:  # of several kinds, by the way the download fails
+            raise InputError(
+                f"model.backbone.weights: expected to fetch {IMAGENET}, which Keras keeps in ~/.keras/models, received "
+                f"{type(error).__name__}: {str(error).splitlines()[0]}; without a network put the file there, or name "
+                f"its path"
+            ) from error
+    else:
+        full = loaded(make(**arguments, weights=None), weights)
+    return tap(full, STAGES[form], levels)

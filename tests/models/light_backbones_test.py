@@ -1,0 +1,163 @@
+"""MobileNetV3 and EfficientNet-Lite: tapped where their libraries' stages end, and equal to them there."""
+
+import tempfile
+from pathlib import Path
+from unittest import mock
+
+import keras
+import keras_cv
+import numpy as np
+import pytest
+import tensorflow as tf
+from absl.testing import parameterized
+
+import kyolo
+from kyolo.config import AttentionConfig, BackboneConfig, ConfigError, ModelConfig
+from kyolo.errors import InputError
+from kyolo.export import TFLiteDetector, to_tflite
+from kyolo.losses import DetectionLoss
+from kyolo.models.build import BACKBONES
+from tests.models.build_test import RUNS
+
+LEVELS = ("P2", "P3", "P4", "P5")
+# Channels at strides 4, 8, 16, 32: tables 1 and 2 of MobileNetV3; EfficientNet's 24, 40, 112, 320 x width, to multiples
+# of 8.
+CHANNELS = {
+    ("mobilenet_v3", "small"): (16, 24, 48, 96),
+    ("mobilenet_v3", "large_minimalistic"): (24, 40, 112, 160),
+    ("efficientnet_lite", "b0"): (24, 40, 112, 320),
+    ("efficientnet_lite", "b2"): (24, 48, 120, 352),
+}
+
+
+def library_model(kind, size):
+    """The model as its library makes it."""
+    if kind == "mobilenet_v3":
+        make = {"small": keras.applications.MobileNetV3Small, "large": keras.applications.MobileNetV3Large}
+        return make[size.partition("_")[0]](
+            input_shape=(None, None, 3), include_top=False, weights=None, minimalistic="minimalistic" in size
+        )
+    # Width and depth of the published sizes; all else as the docstring of KerasCV gives b0.
+    width, depth = {"b0": (1.0, 1.0), "b2": (1.1, 1.2)}[size]
+    return keras_cv.models.EfficientNetLiteBackbone(
+        stackwise_kernel_sizes=[3, 3, 5, 3, 5, 5, 3],
+        stackwise_num_repeats=[1, 2, 2, 3, 3, 4, 1],
+        stackwise_input_filters=[32, 16, 24, 40, 80, 112, 192],
+        stackwise_output_filters=[16, 24, 40, 80, 112, 192, 320],
+        stackwise_expansion_ratios=[1, 6, 6, 6, 6, 6, 6],
+        stackwise_strides=[1, 2, 2, 2, 1, 2, 1],
+        width_coefficient=width,
+        depth_coefficient=depth,
+        include_rescaling=True,
+        input_shape=(None, None, 3),
+    )
+
+
+class LightBackbonesTest(tf.test.TestCase, parameterized.TestCase):
+    @parameterized.parameters(*CHANNELS)
+    def test_taps(self, kind, size):
+        taps = BACKBONES[kind](size, (*LEVELS, "P6"))
+        self.assertEqual([level.name for level in taps.levels], list(LEVELS))
+        self.assertEqual(tuple(level.channels for level in taps.levels), CHANNELS[kind, size])
+        for level, x in taps.model(np.zeros((1, 64, 128, 3))).items():
+            stride = 2 ** int(level[1])
+            self.assertEqual(x.shape[1:3], (64 // stride, 128 // stride))
+        for layer in taps.model.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                self.assertEqual((type(layer).__name__, layer.momentum), ("BatchNorm", 0.97))
+
+    @parameterized.parameters(*CHANNELS)
+    def test_weights_of_a_file_give_what_the_library_gives(self, kind, size):
+        """Each map is one of the library's, the last one of its stride and channels: what the next stride reads."""
+        theirs, random = library_model(kind, size), np.random.default_rng(0)
+        for variable in theirs.variables:
+            if len(variable.shape) == 1:
+                variable.assign(random.uniform(0.5, 1.5, variable.shape))
+        path = str(Path(self.enterContext(tempfile.TemporaryDirectory())) / "theirs.weights.h5")
+        theirs.save_weights(path)
+        taps = BACKBONES[kind](size, LEVELS, path)
+        images = random.uniform(0, 255, (1, 64, 64, 3)).astype("float32")
+        outputs = [layer.output for layer in theirs.layers]
+        everything = dict(zip([x.name for x in theirs.layers], keras.Model(theirs.input, outputs)(images), strict=True))
+        found = taps.model(images)
+        for level, channels in zip(LEVELS, CHANNELS[kind, size], strict=True):
+            side = 64 // 2 ** int(level[1])
+            last = [x for x in everything.values() if x.shape[1:] == (side, side, channels)][-1]
+            self.assertGreater(np.std(last), 0.01)
+            self.assertAllClose(found[level], last, rtol=1e-4, atol=1e-4 * np.abs(last).max(), msg=level)
+        with self.assertRaisesRegex(InputError, "model.backbone.weights: cannot load"):
+            BACKBONES[kind]({"mobilenet_v3": "large", "efficientnet_lite": "b4"}[kind], LEVELS, path)
+
+    def test_imagenet_without_a_network(self):
+        with (
+            mock.patch.object(keras.applications, "MobileNetV3Small", side_effect=OSError("no route to host")),
+            self.assertRaisesRegex(InputError, "keeps in ~/.keras/models, received OSError: no route to host; without"),
+        ):
+            BACKBONES["mobilenet_v3"]("small", LEVELS, "imagenet")
+
+    @parameterized.parameters(
+        ("mobilenet_v3", "n", "small, large"), ("yolov8", "b0", "n, s"), ("efficientnet_lite", "l", "b0")
+    )
+    def test_sizes_belong_to_their_kind(self, kind, size, expected):
+        with self.assertRaisesRegex(
+            ConfigError, f"size: expected one of {expected}.* with kind {kind}, received {size}"
+        ):
+            BackboneConfig(kind=kind, size=size)
+
+
+# Each backbone, each run of levels that has another end, and each place at least once.
+COMBINATIONS = [
+    (("yolov8", "p"), ("P2", "P3"), "sppf_in", "gam"),
+    (("mobilenet_v3", "small"), ("P3", "P4", "P5"), "P3", "cbam"),
+    (("mobilenet_v3", "large_minimalistic"), ("P2", "P3", "P4", "P5", "P6"), "N6", "coord_attention"),
+    (("mobilenet_v3", "small_minimalistic"), ("P4", "P5", "P6"), "P6", "simam"),
+    (("efficientnet_lite", "b0"), ("P3", "P4"), "N3", "se"),
+    (("efficientnet_lite", "b1"), ("P5", "P6"), "P5", "eca"),
+    (("mobilenet_v3", "large"), ("P2", "P3", "P4"), "N2", "gam"),
+]
+
+
+@pytest.mark.slow
+class CombinationsTest(tf.test.TestCase, parameterized.TestCase):
+    @parameterized.parameters(*COMBINATIONS)
+    def test_trains_saves_loads_and_exports(self, backbone, levels, place, kind):
+        self.assertIn(levels, RUNS)
+        detector = kyolo.build_detector(
+            ModelConfig(
+                num_classes=3,
+                levels=levels,
+                backbone=BackboneConfig(*backbone),
+                attention=(AttentionConfig(kind=kind, at=place),),
+            )
+        )
+        random, folder = np.random.default_rng(0), Path(self.enterContext(tempfile.TemporaryDirectory()))
+        images = random.integers(0, 256, (4, 64, 128, 3)).astype("uint8")
+        truth = {
+            "boxes": np.float32([[[8, 8, 40, 40], [50, 10, 100, 60]]] * 4),
+            "labels": np.int32([[0, 2]] * 4),
+            "mask": np.ones((4, 2), bool),
+        }
+        detector.compile(optimizer=keras.optimizers.Adam(1e-3), loss=DetectionLoss())
+        before = [variable.numpy() for variable in detector.trainable_variables]
+        losses = [detector.train_on_batch(images, truth) for _ in range(2)]
+        self.assertTrue(np.isfinite(losses).all())
+        still = [
+            variable.path
+            for variable, value in zip(detector.trainable_variables, before, strict=True)
+            if np.array_equal(variable, value) and not variable.path.endswith("bias")
+        ]
+        # The boxes of a level learn where it has an object, those of another not.
+        self.assertEmpty([path for path in still if "_box_" not in path])
+        detector.save(folder / "detector.keras")
+        loaded = keras.models.load_model(folder / "detector.keras")
+        expected = detector(images)
+        for name, output in loaded(images).items():
+            self.assertAllClose(output, expected[name], rtol=1e-5, atol=1e-5)
+        path = folder / "detector.tflite"
+        report = to_tflite(detector, path, image_size=(64, 128), images=list(images))
+        self.assertLess(report.box_error, 0.05)
+        self.assertEqual(TFLiteDetector(path).num_classes, 3)
+
+
+if __name__ == "__main__":
+    tf.test.main()
