@@ -3,10 +3,8 @@
 import keras
 from keras import ops
 
-from kyolo.layers.batch_norm import BatchNorm
 from kyolo.layers.conv_bn_act import conv_initializer
-from kyolo.layers.gam import BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM
-from kyolo.layers.gate import LEAST_HIDDEN, check_init
+from kyolo.layers.gate import LEAST_HIDDEN, check_init, make_norm
 
 
 @keras.saving.register_keras_serializable("kyolo")
@@ -52,8 +50,8 @@ class ControlConv(keras.layers.Layer):
             )
         hidden = max(round((self.num_weights - 2 * channels) / (2 * side**2 * channels + 2)), 1)
         self.squeeze, self.expand = self._conv(hidden, side, "squeeze"), self._conv(channels, side, "expand")
-        self.squeeze_norm = self._norm("squeeze_norm", "ones")
-        self.expand_norm = self._norm("expand_norm", "zeros" if self.init == "identity" else "ones")
+        self.squeeze_norm = make_norm("squeeze_norm", self.dtype_policy)
+        self.expand_norm = make_norm("expand_norm", self.dtype_policy, "zeros" if self.init == "identity" else "ones")
         narrow = (*input_shape[:-1], hidden)
         for layer, shape in (
             (self.squeeze, input_shape),
@@ -70,15 +68,6 @@ class ControlConv(keras.layers.Layer):
             padding="same",
             use_bias=False,
             kernel_initializer=conv_initializer(),
-            dtype=self.dtype_policy,
-            name=name,
-        )
-
-    def _norm(self, name, gamma):
-        return BatchNorm(
-            momentum=BATCH_NORM_MOMENTUM,
-            epsilon=BATCH_NORM_EPSILON,
-            gamma_initializer=gamma,
             dtype=self.dtype_policy,
             name=name,
         )

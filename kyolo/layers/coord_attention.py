@@ -3,10 +3,8 @@
 import keras
 from keras import ops
 
-from kyolo.layers.batch_norm import BatchNorm
 from kyolo.layers.conv_bn_act import conv_initializer
-from kyolo.layers.gam import BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM
-from kyolo.layers.gate import check_init, gate, hidden_channels, last_initializer
+from kyolo.layers.gate import check_init, gate, hidden_channels, last_initializer, make_norm
 
 
 @keras.saving.register_keras_serializable("kyolo")
@@ -53,9 +51,7 @@ class CoordAttention(keras.layers.Layer):
         channels = input_shape[-1]
         hidden = hidden_channels(channels, self.reduction)
         self.squeeze = self._conv(hidden, "squeeze", conv_initializer())
-        self.norm = BatchNorm(
-            momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, dtype=self.dtype_policy, name="norm"
-        )
+        self.norm = make_norm("norm", self.dtype_policy)
         self.rows = self._conv(channels, "rows", last_initializer(self.init))
         self.columns = self._conv(channels, "columns", last_initializer(self.init))
         narrow = (None, None, None, hidden)

@@ -3,12 +3,9 @@
 import keras
 from keras import ops
 
-from kyolo.layers.batch_norm import BatchNorm
 from kyolo.layers.conv_bn_act import conv_initializer
-from kyolo.layers.gate import check_init, gate, last_initializer
+from kyolo.layers.gate import check_init, gate, last_initializer, make_norm
 
-BATCH_NORM_MOMENTUM = 0.9  # of GAM's PyTorch code: 0.1 and 1e-5 there, and not the detector's
-BATCH_NORM_EPSILON = 1e-5
 CHANNEL_GATES = ("sigmoid", "none")
 
 
@@ -74,9 +71,9 @@ class GAM(keras.layers.Layer):
         self.channel_squeeze = self._conv(hidden, 1, 1, "channel_squeeze", activation="relu")
         self.channel_expand = self._conv(channels, 1, 1, "channel_expand", kernel=last_initializer(self.init))
         self.spatial_squeeze = self._conv(hidden, 7, self.groups, "spatial_squeeze")
-        self.squeeze_norm = self._norm("squeeze_norm")
+        self.squeeze_norm = make_norm("squeeze_norm", self.dtype_policy)
         self.spatial_expand = self._conv(channels, 7, self.groups, "spatial_expand")
-        self.expand_norm = self._norm("expand_norm", gamma="zeros" if self.init == "identity" else "ones")
+        self.expand_norm = make_norm("expand_norm", self.dtype_policy, "zeros" if self.init == "identity" else "ones")
         narrow = (*input_shape[:-1], hidden)
         for layer, shape in (
             (self.channel_squeeze, input_shape),
@@ -96,15 +93,6 @@ class GAM(keras.layers.Layer):
             groups=groups,
             activation=activation,
             kernel_initializer=kernel or conv_initializer(),
-            dtype=self.dtype_policy,
-            name=name,
-        )
-
-    def _norm(self, name, gamma="ones"):
-        return BatchNorm(
-            momentum=BATCH_NORM_MOMENTUM,
-            epsilon=BATCH_NORM_EPSILON,
-            gamma_initializer=gamma,
             dtype=self.dtype_policy,
             name=name,
         )

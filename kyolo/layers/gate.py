@@ -1,10 +1,12 @@
-"""What all attention modules share: gates, where they start, and how wide their hidden layers are."""
+"""What all attention modules share: gates, where they start, how wide their hidden layers are, their batch norm."""
 
 from keras import ops
 
+from kyolo.layers.batch_norm import BatchNorm
 from kyolo.layers.conv_bn_act import conv_initializer
 
 INITS = ("identity", "paper")
+NORM = {"momentum": 0.9, "epsilon": 1e-5}  # of the published PyTorch codes: 0.1 and 1e-5 there, and not the detector's
 LEAST_HIDDEN = 8  # of one or two hidden channels, all may be dead behind a ReLU
 
 
@@ -29,3 +31,8 @@ def last_initializer(init):
 def hidden_channels(channels, reduction):
     """Width of a hidden layer: channels / reduction, rounded down, 8 at least."""
     return max(channels // reduction, LEAST_HIDDEN)
+
+
+def make_norm(name, dtype, gamma="ones"):
+    """Batch norm of the published modules; `gamma` is the initialiser of its factor."""
+    return BatchNorm(**NORM, gamma_initializer=gamma, dtype=dtype, name=name)
