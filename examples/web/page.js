@@ -149,6 +149,7 @@ async function askForCamera() {
   const choice = ++choices;
   error.textContent = '';
   try {
+    if (!navigator.mediaDevices) throw new Error('expected a page from https or from this machine, as browsers want it');
     const stream = await navigator.mediaDevices.getUserMedia({video: {facingMode: 'environment'}});
     if (choice === choices) await next(() => openCamera(stream));
     else stream.getTracks().forEach((track) => track.stop());
