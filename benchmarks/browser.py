@@ -41,6 +41,7 @@ def main():
     medians = {name: 1e3 * statistics.median(times) for name, times in seconds.items()}
     common.publish(
         {
+            "benchmark": "browser",
             "command": common.command_line(),
             "model": args.model.name,
             "bytes": args.model.stat().st_size,
