@@ -21,7 +21,7 @@ class Detector(keras.Model):
     Args:
         backbone: `keras.Model` from RGB images to a dict of maps by level name.
         top: `PyramidTop`: attention, SPPF and the levels above the backbone's.
-        neck: layer from the list of maps to a list of maps of the same shapes.
+        neck: layer from the list of maps to a list of maps of the same sizes, with the head's channels.
         head: `DetectionHead`.
         frozen: names of layers that do not learn, as `freeze` takes them. Default none.
 
@@ -46,10 +46,9 @@ class Detector(keras.Model):
         self.ema = None
         self._loss_weights = []
         # Built here and not inside a call: the paths of the variables then do not begin with the detector's own name.
-        shapes = [(None, None, None, level.channels) for level in self.levels]
-        for part in (self.top, self.neck, self.head):
+        for part, levels in ((self.top, self.top.levels), (self.neck, self.top.levels), (self.head, self.levels)):
             if not part.built:
-                part.build(shapes)
+                part.build([(None, None, None, level.channels) for level in levels])
         self.built = True
         self.frozen = []
         for layers in frozen:
