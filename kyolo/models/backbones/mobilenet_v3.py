@@ -39,7 +39,9 @@ def mobilenet_v3_backbone(size, levels, weights=None):
     if weights == IMAGENET:
         try:
             full = make(**arguments, weights=IMAGENET)
-        except Exception as error:  # of several kinds, by the way the download fails
+        except Exception as error:
+            if type(error) is not Exception and not isinstance(error, OSError | ValueError):
+                raise  # a download that fails is a bare Exception of Keras', a file that is damaged one of the others
             raise InputError(
                 f"model.backbone.weights: expected to fetch {IMAGENET}, which Keras keeps in ~/.keras/models, received "
                 f"{type(error).__name__}: {str(error).splitlines()[0]}; without a network put the file there, or name "
