@@ -25,7 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--latency", action="store_true", help="measure the time of one image too: Keras, .tflite in float32 and int8"
     )
     parser.add_argument(
-        "--threads", type=int, default=os.cpu_count(), metavar="N", help="of TFLite (default: one a core)"
+        "--threads",
+        type=int,
+        default=os.cpu_count(),
+        metavar="N",
+        help="of TFLite, with --latency (default: one a core)",
     )
 
 

@@ -17,15 +17,8 @@ from kyolo.cli.options import CheckFailed, import_modules
 from kyolo.config import ConfigError
 from kyolo.errors import InputError, NonFiniteError, WorkerLostError
 
-COMMANDS = (
-    "train",
-    "evaluate",
-    "predict",
-    "export",
-    "benchmark",
-    "describe",
-    "convert",
-)  # Each is a module of this package.
+# Each is a module of this package.
+COMMANDS = ("train", "evaluate", "predict", "export", "benchmark", "describe", "convert")
 OK, CHECK_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 

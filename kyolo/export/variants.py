@@ -135,14 +135,12 @@ def _tflite(
     detector: Any, path: Path, *, inputs: Sequence[np.ndarray], threads: int, options: dict[str, Any]
 ) -> _Variant:
     report = to_tflite(detector, path, **options)
-    if (
-        options["nms"] is None and options["precision"] == "float32"
-    ):  # of all anchor points: the others' is of detections
+    if options["nms"] is not None:
+        return _Variant(None, TFLiteEndToEnd(path, num_threads=threads).run, path, report)
+    if options["precision"] == "float32":  # its report is of all anchor points, the others' of detections
         report = compare_found(detector, path, inputs, None, "float32").check("float32", inputs[0].shape[:2])
-    if options["nms"] is None:
-        exported = TFLiteDetector(path, num_threads=threads)
-        return _Variant(exported, exported.run, path, report)
-    return _Variant(None, TFLiteEndToEnd(path, num_threads=threads).run, path, report)
+    exported = TFLiteDetector(path, num_threads=threads)
+    return _Variant(exported, exported.run, path, report)
 
 
 def time_forms(

@@ -72,7 +72,7 @@ class AttentionTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.parameters("identity", "paper")
     def test_control_has_as_many_weights(self, init):
-        """Of p's 128 channels GAM has 4 x 32 x ... weights; the convolutions have as many within half a channel."""
+        """As GAM on p's 128 channels at P5, to half of what a hidden channel costs."""
         block = {"kind": "gam", "arguments": {"init": init}}
         gam, control = (
             count_weights(build(attention=(AttentionConfig(**block, control=control),))) - count_weights(plain())
