@@ -47,8 +47,8 @@ class MetadataTest(tf.test.TestCase, parameterized.TestCase):
         to_tflite(TinyDetector(), path, image_size=IMAGE_SIZE, fit="stretch", calibration=self.images, **options)
         return path
 
-    @pytest.mark.skipif(not INSTALLED, reason="needs the extra mediapipe")
     @parameterized.parameters({}, {"precision": "int8", "input_type": "uint8"})
+    @pytest.mark.skipif(not INSTALLED, reason="needs the extra mediapipe")
     def test_object_detector_gives_the_same(self, **options):
         import mediapipe
         from mediapipe.tasks.python import BaseOptions, vision

@@ -218,7 +218,7 @@ class ServeTest(tf.test.TestCase, parameterized.TestCase):
     )
     def test_bad_input_is_one_line(self, arguments, message):
         if not (WEB / "node_modules").is_dir():
-            message = message if "--model" in arguments else "run make web-demo"
+            message = message if "--model" in arguments else "run npm ci --prefix examples/web"
         command = [sys.executable, str(WEB / "serve.py"), *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         self.assertEqual((done.returncode, done.stdout, done.stderr.count("\n")), (2, "", 1))
