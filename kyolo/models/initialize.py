@@ -2,6 +2,8 @@
 
 import zlib
 
+import keras
+
 from kyolo.layers.conv_bn_act import conv_initializer
 
 
@@ -10,17 +12,21 @@ def seed_weights(model, seed):
 
     Two models that differ in one module then start equal everywhere else, whatever the order in which they were
     built: with one seed for all, one inserted layer would change every weight behind it. Layers of libraries keep
-    their names and shapes and take the initialiser that kyolo's convolutions have.
+    their names and shapes and take the initialiser that kyolo's convolutions have: uniform within +-1 / sqrt(fan_in).
 
     Args:
         model: a built Keras model.
         seed: whole number.
     """
     for layer in model._flatten_layers():
-        initializer = getattr(layer, "kernel_initializer", None)
+        depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+        initializer = getattr(layer, "depthwise_initializer" if depthwise else "kernel_initializer", None)
         if initializer is None or "seed" not in initializer.get_config():
             continue  # without a kernel, or one that starts at a constant
         kernel = layer.kernel
         path_seed = zlib.crc32(f"{seed}/{kernel.path}".encode())
         config = {**conv_initializer().get_config(), "seed": path_seed}
-        kernel.assign(type(conv_initializer()).from_config(config)(kernel.shape, dtype=kernel.dtype))
+        # A depthwise kernel (k, k, C, m) looks at one channel each: its fan-in is that of (k, k, 1, C m).
+        shape = (*kernel.shape[:2], 1, kernel.shape[2] * kernel.shape[3]) if depthwise else kernel.shape
+        values = type(conv_initializer()).from_config(config)(shape, dtype=kernel.dtype)
+        kernel.assign(keras.ops.reshape(values, kernel.shape))

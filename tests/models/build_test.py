@@ -8,7 +8,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 import kyolo
-from kyolo.config import AttentionConfig, BackboneConfig, ConfigError, HeadConfig, ModelConfig
+from kyolo.config import AttentionConfig, BackboneConfig, ConfigError, HeadConfig, ModelConfig, NeckConfig
 from kyolo.layers import GAM, SPPF
 from tests import oracles
 
@@ -117,6 +117,19 @@ class InitialWeightsTest(tf.test.TestCase, parameterized.TestCase):
         for path, value in first.items():
             if path.endswith("kernel"):
                 self.assertNotAllClose(second[path], value, msg=path)
+
+    def test_depthwise_kernels_come_from_the_seed_too(self):
+        """Uniform in +-1 / sqrt(fan_in), and a depthwise kernel of k x k looks at k^2 values."""
+        light = {"backbone": BackboneConfig("mobilenet_v3", "small"), "neck": NeckConfig(conv="depthwise")}
+        config = ModelConfig(num_classes=3, head=HeadConfig(conv="depthwise"), **light)
+        first, second = (weights(kyolo.build_detector(config, seed=7)) for _ in range(2))
+        depthwise = [path for path in first if "depthwise" in path and path.endswith("kernel")]
+        self.assertGreater(len(depthwise), 25)
+        for path in depthwise:
+            self.assertAllEqual(first[path], second[path], msg=path)
+            side = first[path].shape[0]
+            self.assertBetween(first[path].max(), 0.9 / side, 1 / side, msg=path)
+            self.assertBetween(first[path].min(), -1 / side, -0.9 / side, msg=path)
 
     def test_kernels_of_one_shape_differ(self):
         # One seed for all would give layers of equal shape equal weights.
