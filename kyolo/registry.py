@@ -1,9 +1,12 @@
-"""The names by which configurations call classes: kyolo's own, and those that users register."""
+"""The names by which configurations call classes and functions: kyolo's own, and those that users register."""
 
 import importlib
 import inspect
 import operator
+import typing
 from collections.abc import Callable
+
+T = typing.TypeVar("T", bound=Callable)
 
 # Families, names, and where the class is, so that a configuration can be read without importing TensorFlow.
 _BUILT_IN = {
@@ -14,6 +17,12 @@ _BUILT_IN = {
         "eca": "kyolo.layers.eca.ECA",
         "coord_attention": "kyolo.layers.coord_attention.CoordAttention",
         "simam": "kyolo.layers.simam.SimAM",
+    },
+    "backbone": {
+        "yolov8": "kyolo.models.backbones.yolov8_backbone",
+        "efficientnet_lite": "kyolo.models.backbones.efficientnet_lite_backbone",
+        "mobilenet_v3": "kyolo.models.backbones.mobilenet_v3_backbone",
+        "keras": "kyolo.models.backbones.keras_backbone",
     },
     "box_loss": {
         "iou": "kyolo.losses.iou_losses.IoULoss",
@@ -36,25 +45,31 @@ _BUILT_IN = {
         "varifocal": "kyolo.losses.classification.VarifocalLoss",
     },
 }
-# The base class of a family's classes, and the settings that stand beside their arguments.
+# The base class of a family's classes; backbones are made by functions. Then the settings that stand beside arguments.
 _BASES = {"attention": "layers.Layer", "box_loss": "losses.Loss", "classification_loss": "losses.Loss"}
-_SETTINGS = {"attention": {"kind", "at", "control"}, "box_loss": {"kind", "weight"}}
-_SETTINGS["classification_loss"] = _SETTINGS["box_loss"]
-_registered: dict[str, dict[str, type]] = {family: {} for family in _BUILT_IN}
+_SETTINGS = {
+    "attention": {"kind", "at", "control"},
+    "backbone": {"kind", "model", "layers"},
+    "box_loss": {"kind", "weight"},
+    "classification_loss": {"kind", "weight"},
+}
+_registered: dict[str, dict[str, Callable]] = {family: {} for family in _BUILT_IN}
 
 
-def register(family: str, name: str) -> Callable[[type], type]:
-    """Decorate a class so that configurations find it by name.
+def register(family: str, name: str) -> Callable[[T], T]:
+    """Decorate a class, or the function that makes a backbone, so that configurations find it by name.
 
     Args:
         family: "box_loss" or "classification_loss": a `keras.losses.Loss` that is called with `y_true` and `y_pred`
             and gives one value a box, or one a point and class. `kyolo.losses.BoxLoss` is a good base. Or "attention":
-            a `keras.layers.Layer` that keeps the shape of maps `(B, H, W, C)`.
-        name: what stands in the configuration: `kind: name`. Further keys are arguments of the constructor. A class
-            of the same module and name may take its place, as when a notebook's cell runs again.
+            a `keras.layers.Layer` that keeps the shape of maps `(B, H, W, C)`. Or "backbone": a function that returns a
+            model as `build_detector` takes one, of layers with names of their own, by which weights are found. Where it
+            has an argument `weights`, it loads them; without any given, weights are drawn anew from the seed.
+        name: what stands in the configuration: `kind: name`. Further keys are arguments of the constructor, or of the
+            function. One of the same module and name may take its place, as when a notebook's cell runs again.
 
     Returns:
-        The decorator. It also registers the class with Keras, so that files which hold it can be loaded.
+        The decorator. It also registers a class with Keras, so that files which hold it can be loaded.
 
     Raises:
         ValueError: the family is none, the name is another's, what is decorated is no class of that kind, or an
@@ -71,23 +86,25 @@ def register(family: str, name: str) -> Callable[[type], type]:
     if not isinstance(name, str) or not name.isidentifier():
         raise ValueError(f"name: expected a word of letters, digits and underscores, received {name!r}")
 
-    def decorate(cls: type) -> type:
+    def decorate(made: T) -> T:
         import keras
 
-        base = _BASES[family]
-        if not (isinstance(cls, type) and issubclass(cls, operator.attrgetter(base)(keras))):
-            raise ValueError(f"{name}: expected a class derived from keras.{base}, received {cls!r}")
-        for argument in sorted(set(arguments_of(cls)) & _SETTINGS[family]):
+        base = _BASES.get(family)
+        if base is None and not inspect.isfunction(made):
+            raise ValueError(f"{name}: expected a function, received {made!r}")
+        if base and not (isinstance(made, type) and issubclass(made, operator.attrgetter(base)(keras))):
+            raise ValueError(f"{name}: expected a class derived from keras.{base}, received {made!r}")
+        for argument in sorted(set(arguments_of(made)) & _SETTINGS[family]):
             raise ValueError(
                 f"{name}: expected an argument that is no setting of every {family}, received {argument!r}"
             )
         other = _registered[family].get(name)
-        if name in _BUILT_IN[family] or (other is not None and _origin(other) != _origin(cls)):
+        if name in _BUILT_IN[family] or (other is not None and _origin(other) != _origin(made)):
             raise ValueError(f"name: expected one that is not taken, received {name!r}, which is another {family}")
-        if keras.saving.get_registered_name(cls) == cls.__name__:  # not registered yet
-            keras.saving.register_keras_serializable(cls.__module__)(cls)
-        _registered[family][name] = cls
-        return cls
+        if base and keras.saving.get_registered_name(made) == made.__name__:  # not registered yet
+            keras.saving.register_keras_serializable(made.__module__)(made)
+        _registered[family][name] = made
+        return made
 
     return decorate
 
@@ -97,8 +114,8 @@ def names(family: str) -> tuple[str, ...]:
     return (*_BUILT_IN[family], *_registered[family])
 
 
-def find(family: str, name: str) -> type:
-    """Return the class of a name.
+def find(family: str, name: str) -> Callable:
+    """Return the class or function of a name.
 
     Raises:
         ValueError: the family has no such name.
@@ -111,15 +128,17 @@ def find(family: str, name: str) -> type:
     return getattr(importlib.import_module(module), attribute)
 
 
-def arguments_of(cls: type) -> list[str]:
-    """Return the arguments of a class' constructor that a configuration may give, other than those of its base."""
+def arguments_of(made: Callable) -> list[str]:
+    """Return the arguments of a class or function that a configuration may give, other than those of a base class."""
     import keras
 
-    of_all = {"name", "dtype"} | ({"reduction"} if issubclass(cls, keras.Loss) else set())
+    is_class = isinstance(made, type)
+    of_all = {"name", "dtype"} if is_class else {"levels"}
+    of_all |= {"reduction"} if is_class and issubclass(made, keras.Loss) else set()
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    found = inspect.signature(cls).parameters.values()
+    found = inspect.signature(made).parameters.values()
     return [one.name for one in found if one.kind in named and one.name not in of_all]
 
 
-def _origin(cls: type) -> tuple[str, str]:
-    return cls.__module__, cls.__qualname__
+def _origin(made: Callable) -> tuple[str, str]:
+    return made.__module__, made.__qualname__

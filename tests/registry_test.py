@@ -71,6 +71,26 @@ class RegistryTest(tf.test.TestCase, TestCase):
         for name, output in keras.models.load_model(path)(images).items():
             self.assertAllClose(output, detector(images)[name], atol=1e-6)
 
+    def test_the_backbone_example(self):
+        self.enter(ROOT)
+        importlib.import_module("examples.custom_backbone")
+        settings = ["model.backbone={kind: separable_net, width: 8, depth: 2}", "model.num_classes=3"]
+        detector = kyolo.build_detector(apply_overrides(Config(), settings).model)
+        self.assertEqual([level.channels for level in detector.levels], [16, 32, 64])
+        images = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3)).astype("uint8")
+        maps = detector.backbone(images)
+        self.assertEqual([x.shape for x in maps.values()], [(1, 8, 12, 16), (1, 4, 6, 32), (1, 2, 3, 64)])
+        # By hand: stem 27 x 8; then for each level one separable convolution and two more, 9 a + a b and 9 b + b b.
+        kernels = 216
+        for before, after in ((8, 8), (8, 16), (16, 32), (32, 64)):
+            kernels += 9 * before + before * after + 2 * (9 * after + after * after)
+        counted = sum(np.prod(x.shape) for x in detector.backbone.trainable_weights if x.path.endswith("kernel"))
+        self.assertEqual(counted, kernels)
+        path = self.folder / "own.keras"
+        detector.save(path)
+        for name, output in keras.models.load_model(path)(images).items():
+            self.assertAllClose(output, detector(images)[name], atol=1e-6)
+
     def test_the_example_from_yaml_and_through_json(self):
         self.enter(ROOT)
         cls = importlib.import_module("examples.custom_box_loss").NWDLoss

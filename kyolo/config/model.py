@@ -23,18 +23,32 @@ PLACES = ("sppf_in", *LEVELS, *(level.replace("P", "N") for level in LEVELS))  #
 class BackboneConfig(Block):
     """The network that turns an image into feature maps."""
 
-    kind: str = setting("yolov8", choices=tuple(SIZES), doc="Family: docs/models.md. Default: the reference's.")
-    size: str = setting(
-        "n", doc="Width and depth, by the family: n to x, b0 to b4, small, large. Default: the smallest."
+    kind: str = setting(
+        "yolov8", choices=lambda: registry.names("backbone"), doc="Family: docs/models.md. Default: the reference's."
+    )
+    size: str | None = setting(
+        None, doc="Width and depth, by the family: n to x, b0 to b4, small, large. Default: null, its first."
     )
     weights: str | None = setting(
         None, path=(".h5",), doc="Preset (downloaded) or .h5 file to start from: docs/models.md. Default: from scratch."
     )
+    model: str | None = setting(
+        None, path=(".keras",), doc="Of kind keras: a model of keras.applications, as ResNet50V2, or a .keras file."
+    )
+    layers: tuple[str, ...] = setting((), doc="Of kind keras: layers of strides 4 to 32, at which the levels end.")
+    arguments: dict = further_settings("Arguments of a backbone of one's own: docs/models.md.")  # noqa: RUF009 (a field)
 
     def check(self) -> None:
-        if self.size not in SIZES[self.kind]:
-            expected = f"expected {one_of(SIZES[self.kind], self.size)} with kind {self.kind}"
-            raise ConfigError("size", f"{expected}, received {self.size}")
+        sizes = SIZES.get(self.kind)
+        if sizes is not None and self.size not in (None, *sizes):
+            raise ConfigError(
+                "size", f"expected {one_of(sizes, self.size)} with kind {self.kind}, received {self.size}"
+            )
+        if sizes is not None and self.size is None:
+            object.__setattr__(self, "size", sizes[0])
+        for name in ("model", "layers"):
+            if self.kind == "keras" and not getattr(self, name):
+                raise ConfigError(name, "missing; expected what kind keras is to tap: docs/models.md, received nothing")
 
 
 @dataclass(frozen=True)

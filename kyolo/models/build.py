@@ -2,13 +2,14 @@
 
 import contextlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import keras
 
 from kyolo import registry
 from kyolo.config import (
     AttentionConfig,
+    BackboneConfig,
     BoxLossConfig,
     ClassificationLossConfig,
     ConfigError,
@@ -17,9 +18,10 @@ from kyolo.config import (
     config_to_dict,
     one_of,
 )
+from kyolo.errors import InputError
 from kyolo.layers.control_conv import ControlConv
 from kyolo.losses.detection import DetectionLoss
-from kyolo.models.backbones import efficientnet_lite_backbone, mobilenet_v3_backbone, yolov8_backbone
+from kyolo.models.backbones import Taps, pyramid_backbone
 from kyolo.models.cost import count_weights
 from kyolo.models.detector import Detector
 from kyolo.models.head import DetectionHead
@@ -27,25 +29,24 @@ from kyolo.models.initialize import seed_weights
 from kyolo.models.neck import PAFPN
 from kyolo.models.pyramid import BEFORE_SPPF, LevelSpec, PyramidTop, level_stride, scaled_levels
 
-BACKBONES = {  # by kind: functions of a size, the levels and weights
-    "yolov8": yolov8_backbone,
-    "efficientnet_lite": efficientnet_lite_backbone,
-    "mobilenet_v3": mobilenet_v3_backbone,
-}
 
-
-def build_detector(config: ModelConfig, *, seed: int = 0) -> Detector:
+def build_detector(config: ModelConfig, *, seed: int = 0, backbone: keras.Model | None = None) -> Detector:
     """Builds a detector with initial weights.
 
     Args:
         config: what to build; `num_classes` must be set.
         seed: of the initial weights; each is a function of (seed, path of the variable).
+        backbone: takes the place of `config.backbone`, with the weights that it has: a functional model from RGB
+            images, 0..255, with a dict of maps by level name ("P3") as its output, with `pyramid_outputs` as KerasHub's
+            backbones, or with `pyramid_level_inputs` as KerasCV's. Default None.
 
     Returns:
         A `Detector`, not compiled.
 
     Raises:
-        ConfigError: without `num_classes`, or with attention that cannot be built on the channels of its place.
+        ConfigError: without `num_classes`, with a backbone that cannot be built, or with attention that cannot be built
+            on the channels of its place.
+        InputError: a backbone's files cannot be loaded, or it lacks a level.
 
     Example:
         >>> build_detector(ModelConfig(num_classes=3)).strides
@@ -53,7 +54,7 @@ def build_detector(config: ModelConfig, *, seed: int = 0) -> Detector:
     """
     if config.num_classes is None:
         raise ConfigError("model.num_classes", "expected a number of classes or data to count them in, received null")
-    taps = BACKBONES[config.backbone.kind](config.backbone.size, config.levels, config.backbone.weights)
+    taps = _backbone(config) if backbone is None else pyramid_backbone(backbone, config.levels)
     levels = [*taps.levels]
     for name in config.levels[len(levels) :]:
         levels.append(LevelSpec(name, level_stride(name), levels[-1].channels))
@@ -71,10 +72,10 @@ def build_detector(config: ModelConfig, *, seed: int = 0) -> Detector:
         neck=PAFPN(levels, taps.neck_depth, in_neck, config.neck.width, config.neck.conv, name="neck"),
         head=DetectionHead(config.num_classes, outputs, **config_to_dict(config.head), name="head"),
     )
-    pretrained = [] if config.backbone.weights is None else taps.model.get_weights()
+    kept = taps.model.get_weights() if taps.pretrained else None
     seed_weights(detector, seed)
-    if pretrained:
-        taps.model.set_weights(pretrained)
+    if kept is not None:
+        taps.model.set_weights(kept)
     if taps.sppf:
         _set_by_path(detector.top.sppf, taps.sppf)
     return detector
@@ -119,6 +120,31 @@ def _build_part(
         return cls(**given)
 
 
+def _backbone(config: ModelConfig) -> Taps:
+    """Makes the backbone of a configuration: one of kyolo's, or one that was registered."""
+    block, path = config.backbone, "model.backbone"
+    make = registry.find("backbone", block.kind)
+    takes = registry.arguments_of(make)
+    given = {"levels": config.levels} if "levels" in inspect.signature(make).parameters else {}
+    for name in ("size", "weights", "model", "layers"):
+        value = getattr(block, name)
+        if value and name not in takes:
+            raise ConfigError(f"{path}.{name}", f"expected none, as {block.kind} does not take it, received {value}")
+        given |= {name: value} if value else {}
+    given |= _arguments(make, block, path)
+    with _errors_named(block.kind, path, takes):
+        made = make(**given)
+        if isinstance(made, Taps):
+            return made
+        taps = pyramid_backbone(made, config.levels, pretrained=block.weights is not None)
+        again = make(**given)
+    for first, second in zip(made.weights, again.weights, strict=True):
+        if first.path != second.path:
+            expected = "expected layers with names of their own, by which weights are found"
+            raise ConfigError(path, f"{expected}, received {first.path}, which is {second.path} the next time")
+    return taps
+
+
 def _attention(block: AttentionConfig, number: int, channels: int) -> keras.Layer:
     """Builds one module for a map of so many channels, or the convolutions that stand in its place."""
     path = f"model.attention.{number}"
@@ -137,10 +163,10 @@ def _attention(block: AttentionConfig, number: int, channels: int) -> keras.Laye
 
 
 def _arguments(
-    cls: type, block: AttentionConfig | BoxLossConfig | ClassificationLossConfig, path: str
+    made: Callable, block: AttentionConfig | BackboneConfig | BoxLossConfig | ClassificationLossConfig, path: str
 ) -> dict[str, object]:
     """The arguments that stand beside a block's kind, without those that take back what a base sets."""
-    takes = registry.arguments_of(cls)
+    takes = registry.arguments_of(made)
     for name, value in block.arguments.items():
         if name not in takes and value is not None:
             expected = f"{one_of(takes, name) if takes else 'nothing further'}, or null to take back what a base sets"
@@ -153,6 +179,8 @@ def _errors_named(kind: str, path: str, takes: list[str]) -> Iterator[None]:
     """Raises what a constructor says of an argument as an error of that setting."""
     try:
         yield
+    except InputError:
+        raise  # it names its setting already
     except (TypeError, ValueError) as error:
         name, _, problem = str(error).partition(": ")
         is_key = name.partition(".")[0] in takes  # or an item of its list: image_size.0

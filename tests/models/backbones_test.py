@@ -44,7 +44,7 @@ def kerascv_name(path):
 class BackbonesTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters(("n",))
     def test_equals_one_from_our_own_layers(self, size):
-        taps = yolov8_backbone(size, ("P2", "P3", "P4", "P5"))
+        taps = yolov8_backbone(("P2", "P3", "P4", "P5"), size)
         random = np.random.default_rng(0)
         for variable in taps.model.variables:  # batch norms too, away from 0 and 1
             if len(variable.shape) == 1:
@@ -83,7 +83,7 @@ class BackbonesTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.parameters(*PUBLISHED)
     def test_taps(self, size):
-        taps = yolov8_backbone(size, ("P2", "P3", "P4", "P5"))
+        taps = yolov8_backbone(("P2", "P3", "P4", "P5"), size)
         for level, channels in zip(taps.levels, PUBLISHED[size][0], strict=True):
             stride = 2 ** int(level.name[1])
             self.assertEqual((level.stride, level.channels), (stride, channels))
@@ -92,15 +92,15 @@ class BackbonesTest(tf.test.TestCase, parameterized.TestCase):
             self.assertEqual(x.shape[1:3], (64 // stride, 128 // stride))
 
     def test_kerascvs_own_sppf_is_left_out(self):
-        taps = yolov8_backbone("p", ("P3", "P4", "P5"))
+        taps = yolov8_backbone(("P3", "P4", "P5"), "p")
         self.assertEmpty([layer.name for layer in taps.model.layers if "spp" in layer.name])
 
     def test_ends_at_its_coarsest_level(self):
-        taps = yolov8_backbone("p", ("P2", "P3", "P4"))
+        taps = yolov8_backbone(("P2", "P3", "P4"), "p")
         self.assertEmpty([layer.name for layer in taps.model.layers if layer.name.startswith("stack4")])
 
     def test_batch_norms_of_the_reference(self):
-        norms = [x for x in yolov8_backbone("p", ("P4", "P5")).model.layers if "BatchNorm" in type(x).__name__]
+        norms = [x for x in yolov8_backbone(("P4", "P5"), "p").model.layers if "BatchNorm" in type(x).__name__]
         self.assertNotEmpty(norms)
         for norm in norms:
             self.assertEqual((norm.momentum, norm.epsilon), (0.97, 1e-3))

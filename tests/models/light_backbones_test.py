@@ -12,11 +12,12 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 import kyolo
+from kyolo import registry
 from kyolo.config import AttentionConfig, BackboneConfig, ConfigError, ModelConfig
 from kyolo.errors import InputError
 from kyolo.export import TFLiteDetector, to_tflite
 from kyolo.losses import DetectionLoss
-from kyolo.models.build import BACKBONES
+from kyolo.models.backbones import mobilenet_v3_backbone
 from tests.models.build_test import RUNS
 
 LEVELS = ("P2", "P3", "P4", "P5")
@@ -56,7 +57,7 @@ def library_model(kind, size):
 class LightBackbonesTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters(*CHANNELS)
     def test_taps(self, kind, size):
-        taps = BACKBONES[kind](size, (*LEVELS, "P6"))
+        taps = registry.find("backbone", kind)((*LEVELS, "P6"), size)
         self.assertEqual([level.name for level in taps.levels], list(LEVELS))
         self.assertEqual(tuple(level.channels for level in taps.levels), CHANNELS[kind, size])
         for level, x in taps.model(np.zeros((1, 64, 128, 3))).items():
@@ -75,7 +76,7 @@ class LightBackbonesTest(tf.test.TestCase, parameterized.TestCase):
                 variable.assign(random.uniform(0.5, 1.5, variable.shape))
         path = str(Path(self.enterContext(tempfile.TemporaryDirectory())) / "theirs.weights.h5")
         theirs.save_weights(path)
-        taps = BACKBONES[kind](size, LEVELS, path)
+        taps = registry.find("backbone", kind)(LEVELS, size, path)
         images = random.uniform(0, 255, (1, 64, 64, 3)).astype("float32")
         outputs = [layer.output for layer in theirs.layers]
         everything = dict(zip([x.name for x in theirs.layers], keras.Model(theirs.input, outputs)(images), strict=True))
@@ -86,17 +87,22 @@ class LightBackbonesTest(tf.test.TestCase, parameterized.TestCase):
             self.assertGreater(np.std(last), 0.01)
             self.assertAllClose(found[level], last, rtol=1e-4, atol=1e-4 * np.abs(last).max(), msg=level)
         with self.assertRaisesRegex(InputError, "model.backbone.weights: cannot load"):
-            BACKBONES[kind]({"mobilenet_v3": "large", "efficientnet_lite": "b4"}[kind], LEVELS, path)
+            registry.find("backbone", kind)(LEVELS, {"mobilenet_v3": "large", "efficientnet_lite": "b4"}[kind], path)
 
     @parameterized.parameters((Exception("fetch failure"), InputError), (TypeError("a mistake"), TypeError))
     def test_imagenet_without_a_network(self, error, expected):
         """Keras raises a bare Exception for a download that fails; a mistake in the code stays what it is."""
+
+        def fetch(**_):
+            raise error
+
+        fetch.__module__ = keras.applications.MobileNetV3Small.__module__
         message = "keeps in ~/.keras/models, received Exception: fetch failure; without"
         with (
-            mock.patch.object(keras.applications, "MobileNetV3Small", side_effect=error),
+            mock.patch.object(keras.applications, "MobileNetV3Small", fetch),
             self.assertRaisesRegex(expected, message if expected is InputError else "a mistake"),
         ):
-            BACKBONES["mobilenet_v3"]("small", LEVELS, "imagenet")
+            mobilenet_v3_backbone(LEVELS, "small", "imagenet")
 
     @parameterized.parameters(
         ("mobilenet_v3", "n", "small, large"), ("yolov8", "b0", "n, s"), ("efficientnet_lite", "l", "b0")
@@ -117,6 +123,7 @@ COMBINATIONS = [
     (("efficientnet_lite", "b0"), ("P3", "P4"), "N3", "se"),
     (("efficientnet_lite", "b1"), ("P5", "P6"), "P5", "eca"),
     (("mobilenet_v3", "large"), ("P2", "P3", "P4"), "N2", "gam"),
+    (("keras", None, None, "MobileNetV2", ("block_2_add", "block_5_add")), ("P2", "P3"), "P2", "gam"),
 ]
 
 

@@ -5,7 +5,7 @@ The numbers of each size stand here: KerasCV's own size names would fetch the ar
 
 import keras_cv
 
-from kyolo.models.backbones.taps import loaded, tap
+from kyolo.models.backbones.taps import ends, loaded, tap
 
 # Width and depth of b0 to b4, by which the numbers of b0 below are multiplied.
 SIZES = {"b0": (1.0, 1.0), "b1": (1.0, 1.1), "b2": (1.1, 1.2), "b3": (1.2, 1.4), "b4": (1.4, 1.8)}
@@ -20,15 +20,15 @@ B0 = {
 LAST_STACKS = (2, 3, 5, 7)  # of strides 4, 8, 16 and 32
 
 
-def efficientnet_lite_backbone(size, levels, weights=None):
+def efficientnet_lite_backbone(levels, size, weights=None):
     """Builds the backbone up to the last block of its coarsest level.
 
     Dropping whole blocks at random, as in the training for ImageNet, is left out: a detector of few images is trained
     for few steps.
 
     Args:
-        size: "b0" to "b4".
         levels: names of the levels wanted; those above P5 are not the backbone's.
+        size: "b0" to "b4".
         weights: None for random weights, or the path of a `.weights.h5` file of KerasCV's `EfficientNetLiteBackbone` of
             this size. KerasCV publishes none. Default None.
 
@@ -50,8 +50,8 @@ def efficientnet_lite_backbone(size, levels, weights=None):
         include_rescaling=True,
         input_shape=(None, None, 3),
     )
-    ends = [_last_layer(full, f"block{stack}") for stack in LAST_STACKS]
-    return tap(loaded(full, weights), ends, levels)
+    names = [_last_layer(full, f"block{stack}") for stack in LAST_STACKS]
+    return tap(loaded(full, weights), ends(full, names), levels, pretrained=weights is not None)
 
 
 def _last_layer(model, prefix):

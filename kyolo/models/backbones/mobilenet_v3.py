@@ -2,8 +2,8 @@
 
 import keras
 
-from kyolo.errors import InputError
-from kyolo.models.backbones.taps import loaded, tap
+from kyolo.models.backbones.keras_models import application
+from kyolo.models.backbones.taps import ends, tap
 
 # Where the stages of strides 4, 8, 16 and 32 end: in the paper's tables 1 and 2, before the next stride.
 STAGES = {
@@ -11,16 +11,15 @@ STAGES = {
     "large": ("expanded_conv_2_add", "expanded_conv_5_add", "expanded_conv_11_add", "expanded_conv_14_add"),
 }
 MINIMALISTIC = "_minimalistic"
-IMAGENET = "imagenet"
 
 
-def mobilenet_v3_backbone(size, levels, weights=None):
+def mobilenet_v3_backbone(levels, size, weights=None):
     """Builds the backbone up to the last block of its coarsest level.
 
     Args:
+        levels: names of the levels wanted; those above P5 are not the backbone's.
         size: "small", "large", or one of them with "_minimalistic" behind: without squeeze-and-excitation, hard swish
             and 5x5 kernels, which some accelerators lack.
-        levels: names of the levels wanted; those above P5 are not the backbone's.
         weights: None for random weights; "imagenet", which Keras fetches; or the path of a file with the weights of
             this model of keras.applications without its top. Default None.
 
@@ -35,18 +34,5 @@ def mobilenet_v3_backbone(size, levels, weights=None):
     """
     form = size.removesuffix(MINIMALISTIC)
     make = {"small": keras.applications.MobileNetV3Small, "large": keras.applications.MobileNetV3Large}[form]
-    arguments = {"input_shape": (None, None, 3), "include_top": False, "minimalistic": size.endswith(MINIMALISTIC)}
-    if weights == IMAGENET:
-        try:
-            full = make(**arguments, weights=IMAGENET)
-        except Exception as error:
-            if type(error) is not Exception and not isinstance(error, OSError | ValueError):
-                raise  # a download that fails is a bare Exception of Keras', a file that is damaged one of the others
-            raise InputError(
-                f"model.backbone.weights: expected to fetch {IMAGENET}, which Keras keeps in ~/.keras/models, received "
-                f"{type(error).__name__}: {str(error).splitlines()[0]}; without a network put the file there, or name "
-                f"its path"
-            ) from error
-    else:
-        full = loaded(make(**arguments, weights=None), weights)
-    return tap(full, STAGES[form], levels)
+    full = application(make, weights, minimalistic=size.endswith(MINIMALISTIC))
+    return tap(full, ends(full, STAGES[form]), levels, pretrained=weights is not None)

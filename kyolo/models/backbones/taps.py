@@ -1,5 +1,6 @@
 """What every backbone adapter returns, and how it is made of a model of another library."""
 
+import math
 from typing import Any, NamedTuple
 
 import keras
@@ -10,6 +11,8 @@ from kyolo.layers.conv_bn_act import BATCH_NORM_MOMENTUM
 from kyolo.layers.silu import with_fast_gradient
 from kyolo.models.pyramid import BACKBONE_TOP, LEVELS, LevelSpec, level_stride
 
+SIDE = 256  # of the square image on which strides are counted
+
 
 class Taps(NamedTuple):
     """A backbone and where it is tapped.
@@ -18,37 +21,66 @@ class Taps(NamedTuple):
         model: a `keras.Model` from RGB images `(B, H, W, 3)`, 0..255, to a dict of maps by level name.
         levels: `LevelSpec` of each map, finest first.
         neck_depth: bottlenecks in each C2f of the neck that suits this backbone.
+        pretrained: whether the model keeps the weights that it has; else they are drawn anew.
         sppf: pretrained weights of the SPPF behind the backbone, by path below that layer; empty without any.
     """
 
     model: Any
     levels: tuple[LevelSpec, ...]
     neck_depth: int
+    pretrained: bool
     sppf: dict[str, Any]
 
 
-def tap(full, ends, levels, neck_depth=1, sppf=None):
+def tap(full, pyramid, levels, *, pretrained, own_parts=True, neck_depth=1, sppf=None):
     """Cuts a backbone off behind its coarsest level, and gives its maps out.
-
-    Its batch norms and activations become kyolo's: equal, but for the time they take, and with the momentum of
-    detectors, as those of classifiers, 0.99 and more, follow the few steps of a training on few images too late.
 
     Args:
         full: a functional `keras.Model` from RGB images, 0..255.
-        ends: names of the layers at which P2, P3, P4 and P5 end.
+        pyramid: the tensors inside it at which levels end, by level.
         levels: names of the levels wanted; those above P5 are not the backbone's.
+        pretrained: of `Taps`.
+        own_parts: whether batch norms and activations become kyolo's: equal, but for the time they take, and with the
+            momentum of detectors, as those of classifiers, 0.99 and more, follow the few steps of a training on few
+            images too late. Else the layers are those of `full`. Default True.
         neck_depth: of `Taps`. Default 1.
         sppf: of `Taps`. Default none.
 
     Returns:
         `Taps`.
+
+    Raises:
+        InputError: a level wanted is not there, or of another stride.
     """
-    outputs = {name: full.get_layer(ends[LEVELS.index(name)]).output for name in levels if name <= BACKBONE_TOP}
+    outputs = {}
+    for name in levels:
+        if name > BACKBONE_TOP:
+            continue
+        expected = f"model.backbone: expected a map of {name}, of stride {level_stride(name)}"
+        if name not in pyramid:
+            raise InputError(f"{expected}, received {', '.join(map(str, pyramid)) or 'none'}")
+        stride = stride_of(full, pyramid[name])
+        if stride != level_stride(name):
+            raise InputError(f"{expected}, received one of stride {stride:g}")
+        outputs[name] = pyramid[name]
     specs = tuple(LevelSpec(name, level_stride(name), x.shape[-1]) for name, x in outputs.items())
-    tapped = keras.Model(full.input, outputs, name="backbone")
-    model = keras.models.clone_model(tapped, clone_function=_with_own_parts)
-    model.set_weights(tapped.get_weights())
-    return Taps(model, specs, neck_depth, sppf or {})
+    model = tapped = keras.Model(full.input, outputs, name="backbone")
+    if own_parts:
+        model = keras.models.clone_model(tapped, clone_function=_with_own_parts)
+        model.set_weights(tapped.get_weights())
+    return Taps(model, specs, neck_depth, pretrained, sppf or {})
+
+
+def ends(model, names):
+    """The outputs of the layers at which P2, P3, P4 and P5 end, by level."""
+    return {level: model.get_layer(name).output for level, name in zip(LEVELS, names, strict=False)}
+
+
+def stride_of(model, tensor):
+    """Pixels of the image for each of a map's, whatever the image's size; infinite for what is no map."""
+    image = keras.KerasTensor((1, SIDE, SIDE, 3))
+    shape = keras.Model(model.input, tensor).compute_output_spec(image).shape
+    return SIDE / shape[1] if len(shape) == 4 and shape[1] == shape[2] else math.inf
 
 
 def loaded(model, weights):
@@ -69,8 +101,13 @@ def weights_error(weights, error, expected):
     """The error of weights that a backbone cannot have."""
     return InputError(
         f"model.backbone.weights: cannot load {weights!r} into this backbone; expected the path of a file of weights "
-        f"{expected}. Received: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        f"{expected}. Received: {first_line(error)}"
     )
+
+
+def first_line(error):
+    """What an error says, on one line."""
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def _with_own_parts(layer):

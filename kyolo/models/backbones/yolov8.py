@@ -8,7 +8,7 @@ from typing import NamedTuple
 import keras
 import keras_cv
 
-from kyolo.models.backbones.taps import tap, weights_error
+from kyolo.models.backbones.taps import ends, tap, weights_error
 from kyolo.models.pyramid import BACKBONE_TOP
 
 
@@ -32,12 +32,12 @@ SIZES = {
 SPPF_NAMES = {"pre": "stack4_spp_fast_pre", "post": "stack4_spp_fast_output"}
 
 
-def yolov8_backbone(size, levels, weights=None):
+def yolov8_backbone(levels, size, weights=None):
     """Builds the backbone up to the last C2f of its coarsest level.
 
     Args:
-        size: "n", "s", "m", "l", "x", or "p", half as wide as n.
         levels: names of the levels wanted; those above P5 are not the backbone's.
+        size: "n", "s", "m", "l", "x", or "p", half as wide as n.
         weights: None for random weights, the path of a `.weights.h5` file of KerasCV's `YOLOV8Backbone` of this size,
             or the name of one of KerasCV's presets, which is fetched. Default None.
 
@@ -56,10 +56,10 @@ def yolov8_backbone(size, levels, weights=None):
     )
     if weights is not None:
         _load(full, weights)
-    ends = [f"stack{i}_c2f_output" for i in range(1, 5)]
+    pyramid = ends(full, [f"stack{i}_c2f_output" for i in range(1, 5)])
     # Where P5 is not wanted, SPPF stands on another level.
     sppf = _sppf_weights(full) if weights is not None and BACKBONE_TOP in levels else {}
-    return tap(full, ends, levels, neck_depth, sppf)
+    return tap(full, pyramid, levels, pretrained=weights is not None, neck_depth=neck_depth, sppf=sppf)
 
 
 def _load(backbone, weights):

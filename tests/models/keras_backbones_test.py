@@ -1,0 +1,212 @@
+"""Backbones from any Keras model: named in a configuration, in a file, handed in, or registered."""
+
+import zipfile
+
+import keras
+import keras_cv
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+
+import kyolo
+from kyolo import registry
+from kyolo.config import BackboneConfig, ConfigError, ModelConfig
+from kyolo.errors import InputError
+from kyolo.models.backbones import keras_backbone
+from tests.test_case import TestCase
+
+MOBILENET_V2 = ("block_2_add", "block_5_add", "block_12_add", "block_16_project_BN")
+VGG16 = ("block2_pool", "block3_pool", "block4_pool", "block5_pool")
+
+
+def chain(levels=("P2", "P3", "P4", "P5"), last_strides=2, names=True):
+    """A functional model with a map for each level, of 8 channels."""
+    x = image = keras.Input((None, None, 3))
+    maps = {}
+    for number in range(1, 6):
+        strides = last_strides if number == 5 else 2
+        name = f"conv_{number}" if names else None
+        x = keras.layers.Conv2D(8, 3, strides=strides, padding="same", name=name)(x)
+        maps[f"P{number}"] = x
+    return keras.Model(image, {level: maps[level] for level in levels})
+
+
+def config(**settings):
+    return ModelConfig(num_classes=2, **settings)
+
+
+class KerasBackboneTest(tf.test.TestCase, TestCase):
+    @parameterized.parameters(
+        ("MobileNetV2", MOBILENET_V2, lambda x: x / 127.5 - 1),
+        # VGG: blue first, less the mean of ImageNet.
+        ("VGG16", VGG16, lambda x: x[..., ::-1] - np.float32([103.939, 116.779, 123.68])),
+    )
+    def test_equals_the_library(self, name, layers, preprocess):
+        """The maps are those that its own network has at these layers, on pixels as it was trained on them."""
+        theirs, random = getattr(keras.applications, name)(include_top=False, weights=None), np.random.default_rng(0)
+        for variable in theirs.variables:
+            if len(variable.shape) == 1:
+                variable.assign(random.uniform(0.5, 1.5, variable.shape))
+        path = str(self.folder / "theirs.weights.h5")
+        theirs.save_weights(path)
+        images = random.integers(0, 256, (1, 64, 96, 3)).astype("float32")
+        expected = keras.Model(theirs.input, [theirs.get_layer(layer).output for layer in layers])(preprocess(images))
+        found = keras_backbone(("P2", "P3", "P4", "P5", "P6"), name, layers[::-1], path).model(images)
+        for level, x in zip(("P2", "P3", "P4", "P5"), expected, strict=True):
+            self.assertGreater(np.std(x), 1e-3)
+            self.assertAllClose(found[level], x, rtol=1e-4, atol=1e-4 * np.abs(x).max(), msg=level)
+
+    @parameterized.parameters(
+        ({"model": "MobilNetV2", "layers": MOBILENET_V2}, r"^model.backbone.model: .*\(did you mean MobileNetV2\?\)"),
+        ({"model": "applications", "layers": MOBILENET_V2}, "^model.backbone.model: .*received 'applications'"),
+        (
+            {"model": "MobileNetV2", "layers": ["block_2_ad"]},
+            r"^model.backbone.layers: .*\(did you mean block_2_add\?\)",
+        ),
+        (
+            {"model": "MobileNetV2", "layers": ["Conv1"]},
+            "^model.backbone.layers: expected one layer for each of the strides 4, 8, 16, 32, .*'Conv1' of stride 2$",
+        ),
+        ({"model": "MobileNetV2", "layers": ["block_5_add", "block_4_add"]}, "'block_4_add' of stride 8 too"),
+        (
+            {"model": "MobileNetV2", "layers": MOBILENET_V2[:3]},
+            "^model.backbone: expected a map of P5.*received P2, P3, P4",
+        ),
+        ({"layers": MOBILENET_V2}, "^model: missing"),
+        ({"model": "MobileNetV2"}, "^layers: missing"),
+        ({"model": "MobileNetV2", "layers": MOBILENET_V2, "size": "n"}, "^model.backbone.size: expected none"),
+        ({"model": "MobileNetV2", "layers": MOBILENET_V2, "arguments": {"alpha": 1}}, "^model.backbone.alpha: unknown"),
+    )
+    def test_wrong_settings(self, settings, message):
+        with self.assertRaisesRegex((ConfigError, InputError), message):
+            kyolo.build_detector(config(backbone=BackboneConfig(kind="keras", **settings)))
+
+    def test_a_file_keeps_its_weights(self):
+        model, path = chain(), str(self.folder / "own.keras")
+        model.save(path)
+        layers = [f"conv_{number}" for number in range(2, 6)]
+        detector = kyolo.build_detector(
+            config(levels=("P3", "P4"), backbone=BackboneConfig(kind="keras", model=path, layers=layers)), seed=3
+        )
+        images = np.random.default_rng(0).uniform(0, 255, (1, 64, 64, 3)).astype("float32")
+        expected = model(images)
+        for level, x in detector.backbone(images).items():
+            self.assertAllClose(x, expected[level], rtol=1e-5, atol=1e-5)
+
+    def test_a_file_runs_no_code_and_may_be_broken(self):
+        image = keras.Input((None, None, 3))
+        keras.Model(image, keras.layers.Lambda(lambda x: x)(image)).save(self.folder / "code.keras")
+        keras.Sequential([keras.layers.Conv2D(8, 3)]).save(self.folder / "unbuilt.keras")
+        (self.folder / "text.keras").write_text("no model")
+        with zipfile.ZipFile(self.folder / "empty.keras", "w"):
+            pass
+        cases = {"code": "unsafe|Lambda", "text": "", "empty": "", "unbuilt": "functional", "none": "not found|No such"}
+        for name, reason in cases.items():
+            block = BackboneConfig(kind="keras", model=str(self.folder / f"{name}.keras"), layers=["conv_2"])
+            with self.assertRaisesRegex(InputError, f"^model.backbone.model: .*({reason})") as caught:
+                kyolo.build_detector(config(backbone=block))
+            self.assertNotIn("\n", str(caught.exception))
+
+
+class PyramidBackboneTest(tf.test.TestCase, TestCase):
+    def check(self, model, expected, levels=("P3", "P4", "P5")):
+        """The detector's maps are the model's, of the weights that it has, and its layers are the model's own."""
+        detector = kyolo.build_detector(config(levels=levels), backbone=model)
+        images = np.random.default_rng(0).uniform(0, 255, (1, 64, 64, 3)).astype("float32")
+        maps = dict(zip(expected, keras.Model(model.input, list(expected.values()))(images), strict=True))
+        for level, x in detector.backbone(images).items():
+            self.assertGreater(np.std(x), 0)
+            self.assertAllClose(x, maps[level], rtol=1e-5, atol=1e-5)
+        for layer in detector.backbone.layers:
+            self.assertIs(layer, model.get_layer(layer.name))
+        path = self.folder / "detector.keras"
+        detector.save(path)
+        for name, output in keras.models.load_model(path)(images).items():
+            self.assertAllClose(output, detector(images)[name], rtol=1e-5, atol=1e-5)
+
+    def test_maps_by_level(self):
+        model = chain()
+        self.check(model, model.output, ("P3", "P4", "P5", "P6"))
+
+    def test_of_kerashub(self):
+        model = chain(levels=("P5",))
+        model.pyramid_outputs = {f"P{n}": model.get_layer(f"conv_{n}").output for n in range(2, 6)}
+        self.check(model, model.pyramid_outputs)
+
+    def test_of_kerascv(self):
+        model = keras_cv.models.YOLOV8Backbone(
+            stackwise_channels=[8, 8, 16, 16], stackwise_depth=[1, 1, 1, 1], include_rescaling=True
+        )
+        expected = {level: model.get_layer(name).output for level, name in model.pyramid_level_inputs.items()}
+        self.assertContainsSubset({"P2", "P3", "P4", "P5"}, expected)
+        self.check(model, expected, ("P2", "P3"))
+
+    @parameterized.parameters(
+        ({"levels": ("P2", "P3", "P4")}, "expected a map of P5, of stride 32, received P2, P3, P4$"),
+        ({"last_strides": 1}, "expected a map of P5, of stride 32, received one of stride 16$"),
+    )
+    def test_what_lacks_a_level(self, arguments, message):
+        with self.assertRaisesRegex(InputError, message):
+            kyolo.build_detector(config(), backbone=chain(**arguments))
+
+    def test_what_tells_no_pyramid(self):
+        image = keras.Input((None, None, 3))
+        plain = keras.Model(image, keras.layers.Conv2D(8, 3)(image))
+        with self.assertRaisesRegex(InputError, "expected a map of P3, of stride 8, received none"):
+            kyolo.build_detector(config(), backbone=plain)
+        with self.assertRaisesRegex(InputError, "expected a functional Keras model, received a Sequential"):
+            kyolo.build_detector(config(), backbone=keras.Sequential([keras.layers.Conv2D(8, 3)]))
+
+
+class RegisteredBackboneTest(tf.test.TestCase, TestCase):
+    def setUp(self):
+        super().setUp()
+        self.addCleanup(registry._registered["backbone"].clear)
+
+    def test_its_arguments_and_its_seed(self):
+        @kyolo.register("backbone", "mine")
+        def mine(levels, weights=None, strides=2):
+            model = chain(levels, strides)
+            if weights:
+                model.load_weights(weights)
+            return model
+
+        block = BackboneConfig(kind="mine")
+        first, second, third = (kyolo.build_detector(config(backbone=block), seed=seed) for seed in (1, 1, 2))
+        kernels = [detector.backbone.get_layer("conv_4").kernel.numpy() for detector in (first, second, third)]
+        self.assertAllEqual(kernels[0], kernels[1])
+        self.assertNotAllClose(kernels[0], kernels[2])
+        path = str(self.folder / "mine.weights.h5")
+        model = chain(("P3", "P4", "P5"))
+        model.save_weights(path)
+        loaded = kyolo.build_detector(config(backbone=BackboneConfig(kind="mine", weights=path)))
+        self.assertAllEqual(loaded.backbone.get_layer("conv_4").kernel, model.get_layer("conv_4").kernel)
+        with self.assertRaisesRegex(InputError, "expected a map of P5, of stride 32, received one of stride 16"):
+            kyolo.build_detector(config(backbone=BackboneConfig(kind="mine", arguments={"strides": 1})))
+        with self.assertRaisesRegex(
+            ConfigError, "^model.backbone.width: unknown key for mine; expected one of weights"
+        ):
+            kyolo.build_detector(config(backbone=BackboneConfig(kind="mine", arguments={"width": 1})))
+        with self.assertRaisesRegex(ConfigError, "^model.backbone.size: expected none, as mine"):
+            kyolo.build_detector(config(backbone=BackboneConfig(kind="mine", size="n")))
+
+    def test_layers_need_names(self):
+        kyolo.register("backbone", "nameless")(_nameless)
+        with self.assertRaisesRegex(ConfigError, "^model.backbone: expected layers with names.*received conv2d"):
+            kyolo.build_detector(config(backbone=BackboneConfig(kind="nameless")))
+
+    def test_wrong_registrations(self):
+        with self.assertRaisesRegex(ValueError, "mine: expected a function, received <class"):
+            kyolo.register("backbone", "mine")(keras.Model)
+        with self.assertRaisesRegex(ValueError, "no setting of every backbone, received 'layers'"):
+            kyolo.register("backbone", "mine")(lambda layers: layers)
+        with self.assertRaisesRegex(ValueError, "not taken.*'yolov8'"):
+            kyolo.register("backbone", "yolov8")(_nameless)
+
+
+def _nameless():
+    return chain(names=False)
+
+
+if __name__ == "__main__":
+    tf.test.main()
