@@ -43,21 +43,21 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
     from kyolo import export
     from kyolo.models import build_detector
     from kyolo.models.cost import describe_parts
+    from kyolo.training.run_folder import from_scratch
 
-    detectors = [build_detector(config.model) for config in configs]
+    detectors = [build_detector(from_scratch(config.model)) for config in configs]
     sizes = [image_hw(config.data.image_size) for config in configs]
     documents = []
     for path, config, detector, size in zip(paths, configs, detectors, sizes, strict=True):
         parts = describe_parts(detector, size)
-        whole = [part for part in parts if not part.name.startswith(" ")]
         documents.append(
             {
                 "config": path,
                 "image_size": size,
                 "num_classes": config.model.num_classes,
-                "parts": [part._asdict() for part in parts],
-                "weights": sum(part.weights for part in whole),
-                "gflop": sum(part.gflop for part in whole),
+                "parts": [part._asdict() | {"pieces": [piece._asdict() for piece in part.pieces]} for part in parts],
+                "weights": sum(part.weights for part in parts),
+                "gflop": sum(part.gflop for part in parts),
             }
         )
     if arguments.latency:
@@ -78,15 +78,13 @@ def _with_classes(config: Config) -> Config:
 def _print(documents: list[dict]) -> None:
     from kyolo.report import format_table
 
-    names = _names(documents)
     columns = ["part", *["output", "weights", "GFLOP"] * len(documents)]
     rows: list[list[typing.Any]] = []
-    for name in names:
-        row: list[typing.Any] = [name]
-        for document in documents:
-            part = next((part for part in document["parts"] if part["name"] == name), None)
-            row += [None] * 3 if part is None else [_shapes(part["outputs"]), part["weights"], part["gflop"]]
-        rows.append(row)
+    for parts in zip(*(document["parts"] for document in documents), strict=True):  # all detectors have the same
+        rows.append([parts[0]["name"], *_cells(parts)])
+        pieces = [{piece["name"]: piece for piece in part["pieces"]} for part in parts]
+        for name in dict.fromkeys(name for one in pieces for name in one):
+            rows.append([f"  {name}", *_cells([one.get(name) for one in pieces])])
     rows.append(["all", *[cell for each in documents for cell in ("", each["weights"], each["gflop"])]])
     print(format_table(rows, header=columns))
     for document in documents:
@@ -97,15 +95,12 @@ def _print(documents: list[dict]) -> None:
             print(f"  {times} (median of {RUNS}, in turn; {document['threads']} threads)")
 
 
-def _names(documents: list[dict]) -> list[str]:
-    """The names of all parts, each followed by its pieces in any of the documents."""
-    groups: dict[str, dict[str, None]] = {}
-    for document in documents:
-        owner = ""
-        for part in document["parts"]:
-            owner = owner if part["name"].startswith(" ") else part["name"]
-            groups.setdefault(owner, {})[part["name"]] = None
-    return [name for group in groups.values() for name in group]
+def _cells(parts: typing.Iterable[dict | None]) -> list:
+    """What stands in the row of a part, or of a piece that not all have."""
+    cells: list[typing.Any] = []
+    for part in parts:
+        cells += [None] * 3 if part is None else [_shapes(part["outputs"]), part["weights"], part["gflop"]]
+    return cells
 
 
 def _shapes(shapes: list[tuple[int, ...]]) -> str:
