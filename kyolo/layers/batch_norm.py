@@ -31,14 +31,16 @@ class BatchNorm(keras.layers.BatchNormalization):
     def call(self, inputs, training=None, mask=None):
         training = bool(training and self.trainable)
         x = inputs if inputs.dtype.size == 2 else tf.cast(inputs, tf.float32)
+        scale = self.gamma.value if self.scale else tf.ones_like(self.moving_mean.value)
+        offset = self.beta.value if self.center else tf.zeros_like(self.moving_mean.value)
         if training and count_replicas() > 1:
-            outputs, mean, variance = self._normalize_together(tf.cast(x, tf.float32))
+            outputs, mean, variance = self._normalize_together(tf.cast(x, tf.float32), scale, offset)
         else:
             mean, variance = ([], []) if training else (self.moving_mean.value, self.moving_variance.value)
             outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
                 x=x,
-                scale=self.gamma.value,
-                offset=self.beta.value,
+                scale=scale,
+                offset=offset,
                 mean=mean,
                 variance=variance,
                 epsilon=self.epsilon,
@@ -49,7 +51,7 @@ class BatchNorm(keras.layers.BatchNormalization):
                 moving.assign(moving * self.momentum + value * (1 - self.momentum))
         return tf.cast(outputs, self.compute_dtype)
 
-    def _normalize_together(self, x):
+    def _normalize_together(self, x, scale, offset):
         """Outputs, mean and unbiased variance by the moments of all replicas, which they tell each other at once."""
         means, variances = tf.nn.moments(x, (0, 1, 2))
         count = tf.cast(tf.reduce_prod(tf.shape(x)[:3]), tf.float32)
@@ -59,5 +61,5 @@ class BatchNorm(keras.layers.BatchNormalization):
         mean = tf.reduce_sum(means * counts, 0) / count
         # Variance within the replicas, and between them. The mean square less the square of the mean loses digits.
         variance = tf.reduce_sum((variances + tf.square(means - mean)) * counts, 0) / count
-        outputs = (x - mean) * (self.gamma.value * tf.math.rsqrt(variance + self.epsilon)) + self.beta.value
+        outputs = (x - mean) * (scale * tf.math.rsqrt(variance + self.epsilon)) + offset
         return outputs, mean, variance * count / tf.maximum(count - 1, 1)

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from kyolo.layers.conv_bn_act import conv_initializer
-from kyolo.layers.gate import check_init, gate, hidden_channels, last_initializer
+from kyolo.layers.gate import check_init, check_whole, gate, hidden_channels, last_initializer
 
 
 @keras.saving.register_keras_serializable("kyolo")
@@ -32,7 +32,7 @@ class CBAM(keras.layers.Layer):
         The input's.
 
     Raises:
-        ValueError: on an unknown `init`, or an even `kernel_size`.
+        ValueError: on an unknown `init`, a `reduction` below 1, or an even `kernel_size`.
 
     Example:
         >>> x = keras.random.normal((1, 8, 8, 16))
@@ -46,10 +46,8 @@ class CBAM(keras.layers.Layer):
 
     def __init__(self, reduction=16, kernel_size=7, init="identity", **kwargs):
         super().__init__(**kwargs)
-        if kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size: expected an odd number, received {kernel_size}")
-        self.reduction = reduction
-        self.kernel_size = kernel_size
+        self.reduction = check_whole("reduction", reduction)
+        self.kernel_size = check_whole("kernel_size", kernel_size, odd=True)
         self.init = check_init(init)
 
     def build(self, input_shape):

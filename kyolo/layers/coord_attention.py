@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from kyolo.layers.conv_bn_act import conv_initializer
-from kyolo.layers.gate import check_init, gate, hidden_channels, last_initializer, make_norm
+from kyolo.layers.gate import check_init, check_whole, gate, hidden_channels, last_initializer, make_norm
 
 
 @keras.saving.register_keras_serializable("kyolo")
@@ -17,7 +17,8 @@ class CoordAttention(keras.layers.Layer):
 
     - "paper": `g = sigmoid`. Both start near 0.5, so the module multiplies its input by about 0.25.
     - "identity": `g = 2 sigmoid`, and the last convolutions start at 0, so both gates start at exactly 1. The last
-      convolutions learn from the first step on, what lies before them from the second.
+      convolutions learn from the first step on, what lies before them from the second, but for the first one's bias,
+      which learns nothing before a batch norm.
 
     Args:
         reduction: how much narrower the hidden layer is than the input; it has 8 channels at least. Default 32, the
@@ -31,7 +32,7 @@ class CoordAttention(keras.layers.Layer):
         The input's.
 
     Raises:
-        ValueError: on an unknown `init`.
+        ValueError: on an unknown `init`, or a `reduction` below 1.
 
     Example:
         >>> x = keras.random.normal((1, 8, 8, 16))
@@ -44,7 +45,7 @@ class CoordAttention(keras.layers.Layer):
 
     def __init__(self, reduction=32, init="identity", **kwargs):
         super().__init__(**kwargs)
-        self.reduction = reduction
+        self.reduction = check_whole("reduction", reduction)
         self.init = check_init(init)
 
     def build(self, input_shape):

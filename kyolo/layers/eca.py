@@ -5,7 +5,7 @@ import math
 import keras
 from keras import ops
 
-from kyolo.layers.gate import check_init, gate, last_initializer
+from kyolo.layers.gate import check_init, check_whole, gate, last_initializer
 
 
 @keras.saving.register_keras_serializable("kyolo")
@@ -42,9 +42,7 @@ class ECA(keras.layers.Layer):
 
     def __init__(self, kernel_size=None, init="identity", **kwargs):
         super().__init__(**kwargs)
-        if kernel_size is not None and kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size: expected an odd number or null, received {kernel_size}")
-        self.kernel_size = kernel_size
+        self.kernel_size = kernel_size if kernel_size is None else check_whole("kernel_size", kernel_size, odd=True)
         self.init = check_init(init)
 
     def build(self, input_shape):

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from kyolo.layers.conv_bn_act import conv_initializer
-from kyolo.layers.gate import check_init, gate, last_initializer, make_norm
+from kyolo.layers.gate import check_init, check_whole, gate, last_initializer, make_norm
 
 CHANNEL_GATES = ("sigmoid", "none")
 
@@ -21,7 +21,7 @@ class GAM(keras.layers.Layer):
       pretrained or partly trained network behind it gets features that it has never seen.
     - "identity": `g = 2 sigmoid`, and the last layer of each branch starts at 0, so both gates start at exactly 1 and
       inserting the module changes no output. The last layer of each branch learns from the first step on, the layers
-      before it from the second.
+      before it from the second; the biases of the 7x7 convolutions learn nothing, as a batch norm follows.
 
     The module costs about 25 C^2 weights at `reduction=4`, nearly all in the 7x7 convolutions; 6.6 C^2 with `groups=4`.
 
@@ -39,7 +39,8 @@ class GAM(keras.layers.Layer):
         The input's.
 
     Raises:
-        ValueError: on an unknown `init` or `channel_gate`, or when the channels cannot be divided as asked.
+        ValueError: on an unknown `init` or `channel_gate`, a `reduction` or `groups` below 1, or when the channels
+            cannot be divided as asked.
 
     Example:
         >>> x = keras.random.normal((1, 8, 8, 16))
@@ -55,8 +56,8 @@ class GAM(keras.layers.Layer):
         super().__init__(**kwargs)
         if channel_gate not in CHANNEL_GATES:
             raise ValueError(f"channel_gate: expected one of {', '.join(CHANNEL_GATES)}, received {channel_gate!r}")
-        self.reduction = reduction
-        self.groups = groups
+        self.reduction = check_whole("reduction", reduction)
+        self.groups = check_whole("groups", groups)
         self.init = check_init(init)
         self.channel_gate = channel_gate
 

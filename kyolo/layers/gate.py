@@ -17,6 +17,13 @@ def check_init(init):
     return init
 
 
+def check_whole(name, value, odd=False):
+    """Return a whole number >= 1, odd where asked; raise ValueError, which begins with its name, for others."""
+    if type(value) is not int or value < 1 or (odd and value % 2 == 0):
+        raise ValueError(f"{name}: expected {'an odd' if odd else 'a whole'} number >= 1, received {value!r}")
+    return value
+
+
 def gate(logits, init):
     """Factor for each logit: sigmoid in 0..1 as published, or twice that, which is exactly 1 at logits of 0."""
     factor = ops.sigmoid(logits)

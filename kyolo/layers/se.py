@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from kyolo.layers.conv_bn_act import conv_initializer
-from kyolo.layers.gate import check_init, gate, hidden_channels, last_initializer
+from kyolo.layers.gate import check_init, check_whole, gate, hidden_channels, last_initializer
 
 
 @keras.saving.register_keras_serializable("kyolo")
@@ -29,7 +29,7 @@ class SE(keras.layers.Layer):
         The input's.
 
     Raises:
-        ValueError: on an unknown `init`.
+        ValueError: on an unknown `init`, or a `reduction` below 1.
 
     Example:
         >>> x = keras.random.normal((1, 8, 8, 16))
@@ -42,7 +42,7 @@ class SE(keras.layers.Layer):
 
     def __init__(self, reduction=16, init="identity", **kwargs):
         super().__init__(**kwargs)
-        self.reduction = reduction
+        self.reduction = check_whole("reduction", reduction)
         self.init = check_init(init)
 
     def build(self, input_shape):

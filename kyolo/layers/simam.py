@@ -28,7 +28,7 @@ class SimAM(keras.layers.Layer):
         The input's.
 
     Raises:
-        ValueError: on an unknown `init`.
+        ValueError: on an unknown `init`, or a `regularization` that is not above 0.
 
     Example:
         >>> x = keras.random.normal((1, 8, 8, 16))
@@ -41,6 +41,8 @@ class SimAM(keras.layers.Layer):
 
     def __init__(self, regularization=1e-4, init="identity", **kwargs):
         super().__init__(**kwargs)
+        if type(regularization) not in (int, float) or not regularization > 0:
+            raise ValueError(f"regularization: expected a number > 0, received {regularization!r}")
         self.regularization = regularization
         self.init = check_init(init)
 

@@ -8,10 +8,10 @@ _LAYOUTS = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}  # OIHW to HWIO, OI to IO
 
 
 def load(name):
-    """Returns {"x", "y_eval", "y_train"} as NHWC and the weights by their PyTorch names."""
+    """Returns "x", "y_eval" and "y_train", of GAM "y_identity_..." too, as NHWC, and the weights by PyTorch's names."""
     with np.load(pathlib.Path(__file__).parent / f"{name}.npz") as file:
         arrays = {key: file[key] for key in file.files}
-    tensors = {key: arrays[key].transpose(0, 2, 3, 1) for key in ("x", "y_eval", "y_train")}
+    tensors = {key: value.transpose(0, 2, 3, 1) for key, value in arrays.items() if not key.startswith("weights/")}
     weights = {
         key.removeprefix("weights/"): value.transpose(_LAYOUTS[value.ndim])
         for key, value in arrays.items()

@@ -74,10 +74,11 @@ class ChannelShuffle(nn.Module):
 
 
 class GAM(nn.Module):
-    """Global attention mechanism: per-pixel channel gate, then spatial gate."""
+    """Global attention mechanism: per-pixel channel gate, then spatial gate, each of `gain` times a sigmoid."""
 
     def __init__(self, channels, rate=4, groups=1):
         super().__init__()
+        self.gain = 1
         hidden = channels // rate
         self.channel_attention = nn.Sequential(
             nn.Linear(channels, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, channels)
@@ -93,8 +94,8 @@ class GAM(nn.Module):
 
     def forward(self, x):
         attention = self.channel_attention(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        x = x * attention.sigmoid()
-        return x * self.spatial_attention(x).sigmoid()
+        x = x * (self.gain * attention.sigmoid())
+        return x * (self.gain * self.spatial_attention(x).sigmoid())
 
 
 def randomize(module):
@@ -119,6 +120,10 @@ def write(name, module, channels):
     x = torch.randn(2, channels, 9, 6)
     with torch.no_grad():
         arrays = {"x": x, "y_eval": module.eval()(x), "y_train": module.train()(x)}
+        if isinstance(module, GAM):
+            module.gain = 2
+            module.load_state_dict(state, strict=False)
+            arrays |= {"y_identity_eval": module.eval()(x), "y_identity_train": module.train()(x)}
     arrays |= {f"weights/{key}": value for key, value in state.items()}
     path = pathlib.Path(__file__).parent / f"{name}.npz"
     np.savez_compressed(path, **{key: value.numpy() for key, value in arrays.items()})

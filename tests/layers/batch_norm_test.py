@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -49,6 +50,22 @@ outputs, gradient = (np.concatenate(strategy.experimental_local_results(result))
 moving = [np.stack(local_copies(variable)) for variable in norm.non_trainable_variables]
 np.savez(sys.argv[1], outputs=outputs, gradient=gradient, mean=moving[0], variance=moving[1])
 """
+
+
+class FactorsTest(tf.test.TestCase, parameterized.TestCase):
+    @parameterized.product(scale=(False, True), center=(False, True), training=(False, True))
+    def test_without_scale_or_centre(self, scale, center, training):
+        """As Keras' layer with the same arguments; its statistics are set, and its moving variance is not compared."""
+        random, layers = np.random.default_rng(2), []
+        for cls in (BatchNorm, keras.layers.BatchNormalization):
+            layers.append(cls(scale=scale, center=center))
+            layers[-1].build((None, None, None, 2))
+        for one, other in zip(*(layer.variables for layer in layers), strict=True):
+            one.assign(random.uniform(0.5, 1.5, one.shape))
+            other.assign(one)
+        images = random.normal(1, 2, (4, 3, 5, 2)).astype("float32")
+        found, expected = (layer(images, training=training) for layer in layers)
+        self.assertAllClose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 class HalfPrecisionTest(tf.test.TestCase, parameterized.TestCase):

@@ -43,25 +43,18 @@ def some_input(channels=16, seed=0):
 
 
 class GAMTest(tf.test.TestCase, parameterized.TestCase):
-    @parameterized.named_parameters(("plain", "gam", 1), ("groups", "gam_groups", 2))
-    def test_equals_pytorch_and_numpy(self, name, groups):
-        tensors, weights = golden.load(name)
-        layer, weights = GAM(init="paper", groups=groups), oracle_weights(weights)
-        layer.build(tensors["x"].shape)
-        for mode, training in (("y_eval", False), ("y_train", True)):
-            set_weights(layer, weights)
-            self.assertAllClose(layer(tensors["x"], training=training), tensors[mode], rtol=0, atol=1e-5)
-            expected = oracles.gam(tensors["x"], weights, groups=groups, training=training)
-            self.assertAllClose(tensors[mode], expected, rtol=0, atol=1e-5)
-
-    @parameterized.parameters(1, 2)
-    def test_identity_gates_are_twice_the_papers(self, groups):
-        tensors, weights = golden.load("gam" if groups == 1 else "gam_groups")
-        layer, weights = GAM(groups=groups), oracle_weights(weights)
+    @parameterized.product(name=("gam", "gam_groups"), init=("paper", "identity"), training=(False, True))
+    def test_equals_pytorch_and_numpy(self, name, init, training):
+        """With weights that are no identity; "identity" then has gates of twice the paper's."""
+        (tensors, weights), groups = golden.load(name), 1 if name == "gam" else 2
+        layer, weights = GAM(init=init, groups=groups), oracle_weights(weights)
         layer.build(tensors["x"].shape)
         set_weights(layer, weights)
-        expected = oracles.gam(tensors["x"], weights, groups=groups, gain=2.0)
-        self.assertAllClose(layer(tensors["x"], training=False), expected, rtol=0, atol=1e-5)
+        key = f"y{'_identity' * (init == 'identity')}_{'train' if training else 'eval'}"
+        self.assertAllClose(layer(tensors["x"], training=training), tensors[key], rtol=0, atol=1e-5)
+        gain = 1.0 if init == "paper" else 2.0
+        expected = oracles.gam(tensors["x"], weights, groups=groups, training=training, gain=gain)
+        self.assertAllClose(tensors[key], expected, rtol=0, atol=1e-5)
 
     @parameterized.product(groups=(1, 2), training=(False, True))
     def test_identity_returns_its_input(self, groups, training):
