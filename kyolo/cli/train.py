@@ -67,9 +67,12 @@ def _describe(config: Config) -> dict:
     from kyolo.models import build_detector, build_loss
     from kyolo.models.cost import count_gflop, count_weights
     from kyolo.training.optimizers import build_optimizer, freeze_layers
+    from kyolo.training.start import carry_over
 
     config = _resolve(config)
     detector = build_detector(config.model)
+    if config.model.weights is not None:
+        carry_over(detector, config.model.weights)
     all_weights = count_weights(detector)
     freeze_layers(detector, config.train.freeze)
     build_optimizer(config.train, 1, detector)  # says what is wrong with its settings, as build_loss

@@ -1,10 +1,41 @@
-"""Initial weights as a function of (seed, path of the variable)."""
+"""Initial weights as a function of the seed."""
 
+import contextlib
+import random
 import zlib
 
 import keras
 
 from kyolo.layers.conv_bn_act import conv_initializer
+
+
+@contextlib.contextmanager
+def drawn_from(*seed):
+    """A `with` block in which initialisers without a seed, and dropout, take theirs from this one.
+
+    Keras draws such seeds from Python's generator, which goes on behind the block as if nothing had been.
+
+    Args:
+        *seed: numbers and texts.
+    """
+    kept = random.getstate()
+    random.seed("/".join(map(str, seed)))
+    try:
+        yield
+    finally:
+        random.setstate(kept)
+
+
+def is_random_state(variable):
+    """Whether a variable is the state of a random generator, as of dropout; its path is another in each build."""
+    return variable.name == "seed_generator_state"
+
+
+def finalize_states(model):
+    """Lets layers that keep what they computed from their weights, as `Normalization`, compute it anew."""
+    for layer in model._flatten_layers():
+        if layer.built and hasattr(layer, "finalize_state"):
+            layer.finalize_state()
 
 
 def seed_weights(model, seed):
@@ -21,7 +52,7 @@ def seed_weights(model, seed):
     for layer in model._flatten_layers():
         depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
         initializer = getattr(layer, "depthwise_initializer" if depthwise else "kernel_initializer", None)
-        if initializer is None or "seed" not in initializer.get_config():
+        if not isinstance(initializer, keras.Initializer) or "seed" not in initializer.get_config():
             continue  # without a kernel, or one that starts at a constant
         kernel = layer.kernel
         path_seed = zlib.crc32(f"{seed}/{kernel.path}".encode())

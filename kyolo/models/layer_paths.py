@@ -20,12 +20,12 @@ def layers_by_path(detector):
 
 
 def select_layers(detector, name):
-    """The layers that a name means: those whose path it is, or begins up to a "/" or "_".
+    """The layers that a name means: those whose path it is, or begins up to a "/" or "_", or that are in one so called.
 
     Args:
         detector: a `Detector`.
-        name: a part ("backbone"), a layer ("head/P4_box_1"), or how the names of several begin ("backbone/stack1",
-            "head/P4").
+        name: a part ("backbone"), a layer ("head/P4_box_1"), how the names of several begin ("backbone/stack1",
+            "head/P4"), or the name of a layer alone, wherever it stands ("sppf").
 
     Returns:
         Layers by path.
@@ -67,7 +67,7 @@ def values_by_variable(detector, values):
 
 
 def _is_under(path, name):
-    return path == name or path.startswith((f"{name}/", f"{name}_"))
+    return path == name or path.startswith((f"{name}/", f"{name}_")) or f"/{name}/" in f"/{path}"
 
 
 def _what_there_is(layers, name):

@@ -14,6 +14,7 @@ from kyolo.errors import InputError
 from kyolo.evaluation.coco import score
 from kyolo.evaluation.detect import Predictor
 from kyolo.files import write_text
+from kyolo.models.initialize import finalize_states, is_random_state
 from kyolo.replicas import local_copies
 from kyolo.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from kyolo.training.distribution import Distribution
@@ -107,6 +108,7 @@ class RunRecorder(keras.callbacks.Callback):
                 )
             for key, variable in variables:
                 variable.assign(values[key])
+        finalize_states(self.detector)
         self.state = dict(checkpoint.state)
         if self.state["step"] % self.steps_per_epoch:
             self._running_means = {key: value.tolist() for key, value in checkpoint.group("metrics").items()}
@@ -191,8 +193,11 @@ class RunRecorder(keras.callbacks.Callback):
         """All variables of a run, as `(path, variable)`, by the names of the checkpoint's groups."""
         loss = [(variable.path, variable) for variable in self.detector.loss_variables]
         kept = {path for path, _ in loss}
+        own = [variable for variable in self.detector.variables if variable.path not in kept]
+        random = [variable for variable in own if is_random_state(variable)]
         groups = {
-            "model": [(variable.path, variable) for variable in self.detector.variables if variable.path not in kept],
+            "model": [(variable.path, variable) for variable in own if not is_random_state(variable)],
+            "random": [(str(number), variable) for number, variable in enumerate(random)],  # their paths change
             "loss": loss,
             "optimizer": [(variable.path, variable) for variable in self.detector.optimizer.variables],
         }

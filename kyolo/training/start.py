@@ -22,23 +22,36 @@ def start_detector(config: Config) -> Detector:
     """
     detector = build_detector(config.model, seed=config.train.seed)
     if config.model.weights is not None:
-        _carry_over(detector, config.model.weights)
+        carry_over(detector, config.model.weights)
     freeze_layers(detector, config.train.freeze)
     return detector
 
 
-def _carry_over(detector: Detector, weights: WeightsConfig) -> None:
-    """Starts from the weights of a run or a checkpoint."""
+def carry_over(detector: Detector, weights: WeightsConfig) -> None:
+    """Starts from the weights of a run or a checkpoint, and prints what became of each.
+
+    Raises:
+        ConfigError: for weights or layers that do not fit the model.
+        InputError: for weights that cannot be read.
+    """
     path = Path(weights.path)
+    if path.is_file() and path.suffix != ".npz":
+        raise ConfigError(
+            "model.weights",
+            f"expected the folder of a run or an .npz checkpoint, received {path}; files of a backbone alone are "
+            f"model.backbone.weights",
+        )
     checkpoint = load_checkpoint(path / "weights" / "best.npz" if path.is_dir() else path)
     source = checkpoint.group("ema") or checkpoint.group("model")
     try:
         report = transfer_weights(detector, source, weights.skip)
     except ValueError as error:
-        raise ConfigError("model.weights.skip", str(error).removeprefix("skip: ")) from error
+        raise ConfigError("model.weights.skip", str(error)) from error
     tqdm.write(report.summary(), file=sys.stderr)
-    # Other classes than before are no mistake: those logits start anew.
-    wrong = [path for path, _, _ in report.mismatched if "_class_" not in path]
+    mismatched = [path for path, _, _ in report.mismatched]
+    # Another number of classes than before is no mistake: that branch starts anew where it depends on it.
+    other_classes = any(path.endswith("_class_logits/bias") for path in mismatched)
+    wrong = [path for path in mismatched if not (other_classes and "_class_" in path)]
     if wrong or not report.placed:
         raise ConfigError(
             "model.weights",

@@ -5,6 +5,9 @@ import dataclasses
 import numpy as np
 from keras import ops
 
+from kyolo.models.initialize import finalize_states, is_random_state
+from kyolo.models.layer_paths import select_layers
+
 
 @dataclasses.dataclass(frozen=True)
 class TransferReport:
@@ -47,10 +50,11 @@ def transfer_weights(model, source, skip=()):
     Args:
         model: a built model or layer.
         source: another built model or layer, or a dict of arrays by path of the variable.
-        skip: names of layers, or of several along a path ("sppf", "head/P3_box_1"), whose weights keep their value.
+        skip: names of layers whose weights keep their value, as `Detector.freeze` takes them ("sppf", "head/P3_box_1");
+            the model is a `Detector` then.
 
     Returns:
-        A `TransferReport`. Weights that were not placed keep their value.
+        A `TransferReport`. Weights that were not placed keep their value; the states of random generators are none.
 
     Raises:
         ValueError: the model has no layer of a name in `skip`.
@@ -58,17 +62,17 @@ def transfer_weights(model, source, skip=()):
     Example:
         >>> report = transfer_weights(detector_with_gam, baseline)
         >>> report.new[0]
-        'top/attention_0_gam/channel_squeeze/kernel'
+        'top/attention_sppf_in_gam/channel_squeeze/kernel'
     """
     if not isinstance(source, dict):
         source = {variable.path: ops.convert_to_numpy(variable.value) for variable in source.variables}
+    layers = [layer for name in skip for layer in select_layers(model, name).values()]
+    kept = {variable.path for layer in layers for variable in layer.variables}
     placed, new, mismatched, skipped = [], [], [], []
-    for name in skip:
-        if not any(_is_in(variable.path, name) for variable in model.variables):
-            raise ValueError(f"skip: expected the name of a layer, received {name!r}, which none has")
-    for variable in model.variables:
+    variables = [variable for variable in model.variables if not is_random_state(variable)]
+    for variable in variables:
         path, shape = variable.path, tuple(variable.shape)
-        if any(_is_in(path, name) for name in skip):
+        if path in kept:
             skipped.append(path)
         elif path not in source:
             new.append(path)
@@ -77,11 +81,7 @@ def transfer_weights(model, source, skip=()):
         else:
             variable.assign(source[path])
             placed.append(path)
-    own = {variable.path for variable in model.variables}
+    finalize_states(model)
+    own = {variable.path for variable in variables}
     unused = tuple(path for path in source if path not in own)
     return TransferReport(tuple(placed), tuple(new), unused, tuple(mismatched), tuple(skipped))
-
-
-def _is_in(path, name):
-    """Whether a variable's path leads through layers of this name."""
-    return f"/{name}/" in f"/{path}"

@@ -64,6 +64,11 @@ class TrainTest(TestCase):
         self.assertIn("3,157,184", stdout)
         self.assertIn("8.7", stdout)  # GFLOP, as published with the architecture
 
+    def test_dry_run_reads_the_weights_to_start_from(self):
+        arguments = ["train", "--config", CONFIG, "--dry-run", "--set", "model.num_classes=3"]
+        missing = self.folder / "none.npz"
+        self.assert_bad_input([*arguments, "--set", f"model.weights={missing}"], "No checkpoint", str(missing))
+
     def test_dry_run_counts_what_learns(self):
         small = ["--set", "model.backbone.size=p", "--set", "model.num_classes=80", "--dry-run", "--json"]
         freeze = ["--set", "train.freeze=[backbone, neck, top, head/P3, head/P4]"]

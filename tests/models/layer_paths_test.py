@@ -40,6 +40,11 @@ class LayerPathsTest(tf.test.TestCase, parameterized.TestCase):
     def test_a_name_means_what_it_begins_up_to_a_border(self, name, expected):
         self.assertEqual(set(select_layers(self.detector, name)), expected)
 
+    def test_a_layer_by_its_name_alone(self):
+        expected = set(select_layers(self.detector, "top/sppf"))
+        self.assertEqual(expected, {f"top/sppf/{conv}/{kind}" for conv in ("pre", "post") for kind in ("conv", "norm")})
+        self.assertEqual(set(select_layers(self.detector, "sppf")), expected)
+
     def test_parts_have_their_variables(self):
         for part in ("backbone", "top", "neck", "head"):
             variables = [v for layer in select_layers(self.detector, part).values() for v in layer.variables]
@@ -60,13 +65,13 @@ class LayerPathsTest(tf.test.TestCase, parameterized.TestCase):
             select_layers(self.detector, name)
 
     def test_the_longest_name_counts(self):
-        factors = {"top/attention_0_gam": 10.0, "top": 0.5, "top/attention_0_gam/squeeze_norm": 2.0}
+        factors = {"top/attention_sppf_in_gam": 10.0, "top": 0.5, "top/attention_sppf_in_gam/squeeze_norm": 2.0}
         for order in (sorted(factors), sorted(factors, reverse=True)):
             found = values_by_variable(self.detector, {name: factors[name] for name in order})
             self.assertEqual(set(found), paths(self.detector.top.trainable_variables))
             self.assertEqual(found["top/sppf/pre/conv/kernel"], 0.5)
-            self.assertEqual(found["top/attention_0_gam/spatial_expand/kernel"], 10.0)
-            self.assertEqual(found["top/attention_0_gam/squeeze_norm/gamma"], 2.0)
+            self.assertEqual(found["top/attention_sppf_in_gam/spatial_expand/kernel"], 10.0)
+            self.assertEqual(found["top/attention_sppf_in_gam/squeeze_norm/gamma"], 2.0)
 
 
 class FreezeTest(tf.test.TestCase):
@@ -75,7 +80,7 @@ class FreezeTest(tf.test.TestCase):
         super().setUpClass()
         cls.detector = kyolo.build_detector(MODEL)
         cls.weights = count_weights(cls.detector)
-        for name in ("backbone", "top/attention_0_gam", "head/P4"):
+        for name in ("backbone", "top/attention_sppf_in_gam", "head/P4"):
             cls.detector.freeze(name)
 
     def test_what_learns(self):

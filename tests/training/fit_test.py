@@ -146,7 +146,26 @@ class TrainTest(tf.test.TestCase):
         config = apply_overrides(
             self.config, [f"model.weights={{path: {self.folder / 'run'}, skip: [spp]}}", "model.num_classes=5"]
         )
-        with self.assertRaisesRegex(ConfigError, "model.weights.skip: expected the name of a layer, received 'spp'"):
+        with self.assertRaisesRegex(ConfigError, "model.weights.skip: expected a part .*received 'spp'"):
+            start_detector(config)
+
+    def test_weights_of_a_part_and_of_other_levels(self):
+        """What does not fit is an error unless it is left out; the branch of the classes too."""
+        run = self.folder / "run"
+        whole = f"model.weights={{path: {run}, skip: [backbone]}}"
+        with contextlib.redirect_stderr(io.StringIO()):
+            detector = start_detector(apply_overrides(self.config, [whole, "model.num_classes=5"]))
+        best = load_checkpoint(run / "weights" / "best.npz").group("ema")
+        self.assertNotAllClose(detector.backbone.get_layer("stem_1_conv").kernel, best["stem_1_conv/kernel"])
+        other = apply_overrides(self.config, [f"model.weights={run}", "model.num_classes=5", "model.head.width=0.5"])
+        with self.assertRaisesRegex(ConfigError, "^model.weights: expected weights whose shapes agree"):  # noqa: SIM117
+            with contextlib.redirect_stderr(io.StringIO()):
+                start_detector(other)
+
+    def test_weights_of_another_kind_of_file(self):
+        (self.folder / "a.weights.h5").touch()
+        config = apply_overrides(self.config, [f"model.weights={self.folder / 'a.weights.h5'}", "model.num_classes=5"])
+        with self.assertRaisesRegex(ConfigError, "^model.weights: expected the folder of a run or an .npz checkpoint"):
             start_detector(config)
 
     def test_damaged_weights_are_refused(self):
