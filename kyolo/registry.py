@@ -63,8 +63,8 @@ def register(family: str, name: str) -> Callable[[T], T]:
         family: "box_loss" or "classification_loss": a `keras.losses.Loss` that is called with `y_true` and `y_pred`
             and gives one value a box, or one a point and class. `kyolo.losses.BoxLoss` is a good base. Or "attention":
             a `keras.layers.Layer` that keeps the shape of maps `(B, H, W, C)`. Or "backbone": a function that returns a
-            model as `build_detector` takes one, of layers with names of their own, by which weights are found. Where it
-            has an argument `weights`, it loads them; without any given, weights are drawn anew from the seed.
+            model as `build_detector` takes one, of layers with names of their own, by which weights are found; it is
+            called twice to see that. Arguments `levels`, `size` and `weights` are given those settings.
         name: what stands in the configuration: `kind: name`. Further keys are arguments of the constructor, or of the
             function. One of the same module and name may take its place, as when a notebook's cell runs again.
 
@@ -112,6 +112,11 @@ def register(family: str, name: str) -> Callable[[T], T]:
 def names(family: str) -> tuple[str, ...]:
     """Return the names of a family, kyolo's own first."""
     return (*_BUILT_IN[family], *_registered[family])
+
+
+def is_registered(family: str, name: str) -> bool:
+    """Return whether a name is one that a user registered, and not kyolo's own."""
+    return name in _registered[family]
 
 
 def find(family: str, name: str) -> Callable:

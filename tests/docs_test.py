@@ -143,7 +143,13 @@ class DocsTest(parameterized.TestCase):
     def run_command(self, arguments):
         """Training from the start is a dry run of a narrow model; the README's goes the whole way above."""
         if arguments[0] == "train" and "--resume" not in arguments:
-            arguments += ["--set", "model.backbone.size=p", *["--dry-run"] * ("--dry-run" not in arguments)]
+            if any(argument.startswith("model.weights=") for argument in arguments):
+                arguments += ["--set", SETTINGS[0]]  # as the run whose weights they are
+            chosen = any(argument.startswith("model.backbone=") for argument in arguments)
+            arguments += [
+                *["--set", "model.backbone.size=p"] * (not chosen),
+                *["--dry-run"] * ("--dry-run" not in arguments),
+            ]
         run_kyolo(arguments)
 
     def run_python(self, arguments):

@@ -11,8 +11,19 @@ from absl.testing import parameterized
 
 import kyolo
 from kyolo import registry
-from kyolo.config import BackboneConfig, BoxLossConfig, Config, ConfigError, LossConfig, apply_overrides, config_to_dict
+from kyolo.config import (
+    AttentionConfig,
+    BackboneConfig,
+    BoxLossConfig,
+    Config,
+    ConfigError,
+    LossConfig,
+    ModelConfig,
+    apply_overrides,
+    config_to_dict,
+)
 from kyolo.models import build_loss
+from kyolo.weights import transfer_weights
 from tests.test_case import ROOT, TestCase
 
 EXAMPLE = ("--import", "examples.custom_box_loss")
@@ -70,6 +81,38 @@ class RegistryTest(tf.test.TestCase, TestCase):
         images = np.zeros((1, 64, 64, 3), "uint8")
         for name, output in keras.models.load_model(path)(images).items():
             self.assertAllClose(output, detector(images)[name], atol=1e-6)
+
+    def test_modules_written_in_other_ways(self):
+        """Sublayers made in the constructor and built by their first call, initialisers of their own, dropout."""
+
+        @kyolo.register("attention", "own")
+        class Own(keras.layers.Layer):
+            def __init__(self, channels=128, kernel_initializer="he_normal", **kwargs):
+                super().__init__(**kwargs)
+                self.channels, self.kernel_initializer = channels, kernel_initializer
+                small = keras.initializers.RandomNormal(stddev=1e-4)
+                self.inner = keras.layers.Conv2D(channels, 1, kernel_initializer=small, name="inner")
+                self.drop = keras.layers.Dropout(0.5)
+
+            def call(self, inputs):
+                return self.drop(self.inner(inputs))
+
+        def build(seed, *before, **arguments):
+            blocks = (*before, AttentionConfig("own", arguments=arguments))
+            config = ModelConfig(num_classes=3, backbone=BackboneConfig(size="p"), attention=blocks)
+            return kyolo.build_detector(config, seed=seed)
+
+        first, second, third = build(1), build(1, AttentionConfig("se", at="P3")), build(2)
+        kernels = [detector.top.attention["sppf_in"][0].inner.kernel.numpy() for detector in (first, second, third)]
+        self.assertAllEqual(kernels[0], kernels[1])
+        self.assertNotAllClose(kernels[0], kernels[2], atol=1e-6)
+        self.assertAllClose(np.std(kernels[0]), 1e-4, rtol=0.05)
+        report = transfer_weights(first, {variable.path: variable.numpy() for variable in third.weights})
+        self.assertEqual((report.new, report.unused), ((), ()))
+        with self.assertRaisesRegex(
+            ConfigError, "^model.attention.0: own cannot be built: expected a layer that keeps"
+        ):
+            build(1, channels=64)
 
     def test_the_backbone_example(self):
         self.enter(ROOT)

@@ -1,5 +1,6 @@
 """From a configuration to a detector: the one file of the models that sees the configuration."""
 
+import collections
 import contextlib
 import inspect
 from collections.abc import Callable, Iterator
@@ -25,8 +26,9 @@ from kyolo.models.backbones import Taps, pyramid_backbone
 from kyolo.models.cost import count_weights
 from kyolo.models.detector import Detector
 from kyolo.models.head import DetectionHead
-from kyolo.models.initialize import seed_weights
+from kyolo.models.initialize import drawn_from, finalize_states, seed_weights
 from kyolo.models.neck import PAFPN
+from kyolo.models.places import build_layers
 from kyolo.models.pyramid import BEFORE_SPPF, LevelSpec, PyramidTop, level_stride, scaled_levels
 
 
@@ -54,6 +56,11 @@ def build_detector(config: ModelConfig, *, seed: int = 0, backbone: keras.Model 
     """
     if config.num_classes is None:
         raise ConfigError("model.num_classes", "expected a number of classes or data to count them in, received null")
+    with drawn_from(seed):
+        return _build_detector(config, seed, backbone)
+
+
+def _build_detector(config: ModelConfig, seed: int, backbone: keras.Model | None) -> Detector:
     taps = _backbone(config) if backbone is None else pyramid_backbone(backbone, config.levels)
     levels = [*taps.levels]
     for name in config.levels[len(levels) :]:
@@ -63,8 +70,13 @@ def build_detector(config: ModelConfig, *, seed: int = 0, backbone: keras.Model 
     channels |= {level.name.replace("P", "N"): level.channels for level in outputs}
     channels[BEFORE_SPPF] = taps.levels[-1].channels
     attention: dict[str, list[keras.Layer]] = {}
+    own: list[tuple[keras.Layer, list]] = []  # modules of the user's, and their initial weights
     for i, block in enumerate(config.attention):
-        attention.setdefault(block.at, []).append(_attention(block, i, channels[block.at]))
+        at_place = attention.setdefault(block.at, [])
+        layer, initial = _attention(block, f"model.attention.{i}", [x.name for x in at_place], channels[block.at], seed)
+        at_place.append(layer)
+        if registry.is_registered("attention", block.kind) and block.control is None:
+            own.append((layer, initial))
     in_neck = {place: attention.pop(place) for place in [*attention] if place.startswith("N")}
     detector = Detector(
         backbone=taps.model,
@@ -72,10 +84,18 @@ def build_detector(config: ModelConfig, *, seed: int = 0, backbone: keras.Model 
         neck=PAFPN(levels, taps.neck_depth, in_neck, config.neck.width, config.neck.conv, name="neck"),
         head=DetectionHead(config.num_classes, outputs, **config_to_dict(config.head), name="head"),
     )
+    paths = collections.Counter(variable.path for variable in detector.variables)
+    for path in (path for path, times in paths.items() if times > 1):
+        raise ConfigError(
+            "model", f"expected one variable of each path, by which weights are found, received two {path}"
+        )
     kept = taps.model.get_weights() if taps.pretrained else None
     seed_weights(detector, seed)
     if kept is not None:
         taps.model.set_weights(kept)
+    for layer, initial in own:
+        layer.set_weights(initial)
+    finalize_states(detector)
     if taps.sppf:
         _set_by_path(detector.top.sppf, taps.sppf)
     return detector
@@ -136,30 +156,45 @@ def _backbone(config: ModelConfig) -> Taps:
         made = make(**given)
         if isinstance(made, Taps):
             return made
-        taps = pyramid_backbone(made, config.levels, pretrained=block.weights is not None)
-        again = make(**given)
-    for first, second in zip(made.weights, again.weights, strict=True):
-        if first.path != second.path:
+        taps = pyramid_backbone(made, config.levels)
+        again = {weight.path for weight in make(**given).weights}
+    for weight in made.weights:
+        if weight.path not in again:
             expected = "expected layers with names of their own, by which weights are found"
-            raise ConfigError(path, f"{expected}, received {first.path}, which is {second.path} the next time")
+            raise ConfigError(path, f"{expected}, received {weight.path}, which is called otherwise the next time")
     return taps
 
 
-def _attention(block: AttentionConfig, number: int, channels: int) -> keras.Layer:
-    """Builds one module for a map of so many channels, or the convolutions that stand in its place."""
-    path = f"model.attention.{number}"
+def _attention(
+    block: AttentionConfig, path: str, before: list[str], channels: int, seed: int
+) -> tuple[keras.Layer, list]:
+    """Makes one module for a map of so many channels, or the convolutions that stand in its place.
+
+    Args:
+        block: what to make.
+        path: of the block.
+        before: names of the modules that run before it at its place.
+        channels: of the map.
+        seed: of initial weights.
+
+    Returns:
+        The layer, not built, and the weights that it starts with if it is the user's. Its name tells place and kind, so
+        that weights are found again whatever else stands in the list.
+    """
     cls = registry.find("attention", block.kind)
     given = _arguments(cls, block, path)
-    name = f"attention_{number}_{block.control or block.kind}"
+    name = stem = f"attention_{block.at}_{block.control or block.kind}"
+    if name in before:
+        name = f"{stem}_{sum(other.startswith(stem) for other in before) + 1}"
     shape = (None, None, None, channels)
-    with _errors_named(block.kind, path, registry.arguments_of(cls)):
+    with _errors_named(block.kind, path, registry.arguments_of(cls)), drawn_from(seed, name):
         trial = cls(**given)  # what cannot be built on these channels is told here
-        trial.build(shape)
+        build_layers([trial], shape)
         if block.control is None:
-            return cls(**given, name=name)
+            return cls(**given, name=name), trial.get_weights()
         control = {"num_weights": count_weights(trial), **{key: given[key] for key in ("init",) if key in given}}
-        ControlConv(**control).build(shape)
-        return ControlConv(**control, name=name)
+        build_layers([ControlConv(**control)], shape)
+        return ControlConv(**control, name=name), []
 
 
 def _arguments(

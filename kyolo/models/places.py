@@ -4,9 +4,15 @@ import keras
 
 
 def build_layers(layers, shape):
-    """Builds layers that keep the shape."""
+    """Builds layers that keep the shape, and what is inside them, also where they leave that to their first call.
+
+    Raises:
+        ValueError: one does not keep it.
+    """
     for layer in layers:
-        layer.build(shape)
+        made = layer(keras.KerasTensor(shape, dtype=layer.compute_dtype)).shape
+        if tuple(made) != tuple(shape):
+            raise ValueError(f"expected a layer that keeps maps {tuple(shape)}, received maps {tuple(made)}")
 
 
 def run_layers(layers, x):

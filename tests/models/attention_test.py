@@ -25,19 +25,30 @@ class AttentionTest(tf.test.TestCase, parameterized.TestCase):
         for name, output in expected.items():
             self.assertAllClose(attended[name], output, rtol=0, atol=1e-6)
 
-    def test_all_kinds_keep_a_baseline_that_was_trained(self):
-        """Weights carried over by name, in inference and in training."""
-        baseline, random = build(), np.random.default_rng(5)
+    @parameterized.product(kind=KINDS, training=(False, True))
+    def test_every_kind_keeps_a_baseline_that_was_trained(self, kind, training):
+        """Weights carried over by name; one module at every place of the detector at once."""
+        baseline, random = build(levels=LEVELS), np.random.default_rng(5)
         for variable in baseline.variables:
             variable.assign(variable.numpy() + random.normal(0, 0.02, variable.shape))
-        for kind in KINDS:
-            attended = build(attention=tuple(AttentionConfig(kind=kind, at=place) for place in PLACES))
-            report = transfer_weights(attended, baseline)
-            self.assertEqual((report.unused, report.mismatched), ((), ()))
-            # Inference only: a training call would move the statistics of one model that the next is compared with.
-            for name, output in baseline(IMAGES).items():
-                self.assertAllInRange(output, -100, 100)
-                self.assertAllClose(attended(IMAGES)[name], output, rtol=1e-5, atol=1e-5, msg=kind)
+        places = ("sppf_in", *LEVELS, *(level.replace("P", "N") for level in LEVELS))
+        attended = build(levels=LEVELS, attention=tuple(AttentionConfig(kind=kind, at=place) for place in places))
+        report = transfer_weights(attended, baseline)
+        self.assertEqual((report.unused, report.mismatched), ((), ()))
+        found = attended(IMAGES, training=training)
+        for name, output in baseline(IMAGES, training=training).items():
+            self.assertAllInRange(output, -100, 100)
+            self.assertAllClose(found[name], output, rtol=1e-5, atol=1e-5)
+
+    def test_weights_find_their_module_whatever_else_the_list_holds(self):
+        gam, se = AttentionConfig(kind="gam"), AttentionConfig(kind="se", at="P3")
+        report = transfer_weights(build(attention=(se, gam)), build(attention=(gam,)))
+        self.assertEqual(report.unused, ())
+        self.assertEqual({path.split("/")[1] for path in report.new}, {"attention_P3_se"})
+        report = transfer_weights(build(attention=(se,)), build(attention=(AttentionConfig(kind="se", at="P5"),)))
+        self.assertEqual({path.split("/")[1] for path in report.unused}, {"attention_P5_se"})
+        twice = build(attention=(gam, gam)).top.attention["sppf_in"]
+        self.assertEqual([layer.name for layer in twice], ["attention_sppf_in_gam", "attention_sppf_in_gam_2"])
 
     @parameterized.parameters(*PLACES, "P4", "N4")
     def test_place(self, place):
@@ -63,7 +74,7 @@ class AttentionTest(tf.test.TestCase, parameterized.TestCase):
     def test_several_at_one_place_run_in_order(self):
         detector = build(attention=[AttentionConfig(kind="eca", at="P4"), AttentionConfig(kind="se", at="P4")])
         names = [layer.name for layer in detector.top.attention["P4"]]
-        self.assertEqual(names, ["attention_0_eca", "attention_1_se"])
+        self.assertEqual(names, ["attention_P4_eca", "attention_P4_se"])
 
     def test_of_every_level(self):
         places = ("P2", "P6", "N2", "N6")
@@ -83,17 +94,31 @@ class AttentionTest(tf.test.TestCase, parameterized.TestCase):
         self.assertLessEqual(abs(control - gam), (2 * 9 * 128 + 2) / 2)
         detector = build(attention=(AttentionConfig(**block, control="conv"),))
         (layer,) = detector.top.attention["sppf_in"]
-        self.assertEqual((type(layer), layer.init, layer.name), (ControlConv, init, "attention_0_conv"))
+        self.assertEqual((type(layer), layer.init, layer.name), (ControlConv, init, "attention_sppf_in_conv"))
 
     @parameterized.parameters(
         ({"reduction": 5}, None, "model.attention.0: gam cannot be built: channels must be divisible"),
         ({"init": "zeros"}, None, "model.attention.0.init: expected one of identity, paper"),
         ({"reductions": 5}, None, "model.attention.0.reductions: unknown key for gam; .*reduction"),
-        ({"reduction": "x"}, None, "model.attention.0: gam cannot be built"),
+        ({"reduction": "x"}, None, "model.attention.0.reduction: expected a whole number >= 1, received 'x'"),
+        ({"reduction": 0}, None, "model.attention.0.reduction: expected a whole number >= 1, received 0"),
+        ({"groups": True}, None, "model.attention.0.groups: expected a whole number >= 1, received True"),
     )
     def test_settings_that_cannot_be(self, arguments, control, message):
         with self.assertRaisesRegex(ConfigError, message):
             build(attention=(AttentionConfig(kind="gam", control=control, arguments=arguments),))
+
+    @parameterized.parameters(
+        ("se", {"reduction": -4}, "reduction: expected a whole number >= 1, received -4"),
+        ("coord_attention", {"reduction": [4]}, r"reduction: expected a whole number >= 1, received \[4\]"),
+        ("cbam", {"kernel_size": "7"}, "kernel_size: expected an odd number >= 1, received '7'"),
+        ("eca", {"kernel_size": 4}, "kernel_size: expected an odd number >= 1, received 4"),
+        ("simam", {"regularization": -1}, "regularization: expected a number > 0, received -1"),
+        ("simam", {"regularization": "x"}, "regularization: expected a number > 0, received 'x'"),
+    )
+    def test_arguments_that_cannot_be(self, kind, arguments, message):
+        with self.assertRaisesRegex(ConfigError, f"^model.attention.0.{message}"):
+            build(attention=(AttentionConfig(kind=kind, arguments=arguments),))
 
     def test_control_of_a_module_of_few_weights(self):
         with self.assertRaisesRegex(ConfigError, "eca cannot be built: control: expected a module of"):

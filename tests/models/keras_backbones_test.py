@@ -13,9 +13,13 @@ from kyolo import registry
 from kyolo.config import BackboneConfig, ConfigError, ModelConfig
 from kyolo.errors import InputError
 from kyolo.models.backbones import keras_backbone
+from kyolo.models.initialize import finalize_states
+from kyolo.training.run_folder import dtype_policy
+from kyolo.weights import transfer_weights
 from tests.test_case import TestCase
 
 MOBILENET_V2 = ("block_2_add", "block_5_add", "block_12_add", "block_16_project_BN")
+EFFICIENTNET_B0 = ("block2b_add", "block3b_add", "block5c_add", "block7a_project_bn")
 VGG16 = ("block2_pool", "block3_pool", "block4_pool", "block5_pool")
 
 
@@ -40,6 +44,8 @@ class KerasBackboneTest(tf.test.TestCase, TestCase):
         ("MobileNetV2", MOBILENET_V2, lambda x: x / 127.5 - 1),
         # VGG: blue first, less the mean of ImageNet.
         ("VGG16", VGG16, lambda x: x[..., ::-1] - np.float32([103.939, 116.779, 123.68])),
+        # It has a `Normalization`, which computes from its weights when it gets them.
+        ("EfficientNetB0", EFFICIENTNET_B0, lambda x: x),
     )
     def test_equals_the_library(self, name, layers, preprocess):
         """The maps are those that its own network has at these layers, on pixels as it was trained on them."""
@@ -47,6 +53,7 @@ class KerasBackboneTest(tf.test.TestCase, TestCase):
         for variable in theirs.variables:
             if len(variable.shape) == 1:
                 variable.assign(random.uniform(0.5, 1.5, variable.shape))
+        finalize_states(theirs)
         path = str(self.folder / "theirs.weights.h5")
         theirs.save_weights(path)
         images = random.integers(0, 256, (1, 64, 96, 3)).astype("float32")
@@ -55,6 +62,32 @@ class KerasBackboneTest(tf.test.TestCase, TestCase):
         for level, x in zip(("P2", "P3", "P4", "P5"), expected, strict=True):
             self.assertGreater(np.std(x), 1e-3)
             self.assertAllClose(found[level], x, rtol=1e-4, atol=1e-4 * np.abs(x).max(), msg=level)
+
+    def test_a_run_is_loaded_as_it_was_trained(self):
+        """Weights by name onto another build of it in the same program: nameless layers, dropout, a `Normalization`."""
+        block = BackboneConfig(kind="keras", model="EfficientNetB0", layers=EFFICIENTNET_B0)
+        trained, random = kyolo.build_detector(config(backbone=block)), np.random.default_rng(0)
+        for variable in trained.backbone.weights:
+            variable.assign(random.uniform(0.1, 0.3, variable.shape))
+        finalize_states(trained)
+        loaded = kyolo.build_detector(config(backbone=block), seed=1)
+        report = transfer_weights(loaded, {variable.path: variable.numpy() for variable in trained.weights})
+        self.assertEqual((report.new, report.unused, report.mismatched), ((), (), ()))
+        images = random.integers(0, 256, (1, 64, 64, 3))
+        for name, output in trained(images).items():
+            self.assertAllClose(loaded(images)[name], output, rtol=1e-5, atol=1e-5)
+
+    def test_every_weight_comes_from_the_seed(self):
+        block = BackboneConfig(kind="keras", model="EfficientNetB0", layers=EFFICIENTNET_B0)
+        first, second = (kyolo.build_detector(config(backbone=block)).weights for _ in range(2))
+        self.assertEqual([variable.path for variable in first], [variable.path for variable in second])
+        for one, other in zip(first, second, strict=True):
+            self.assertAllEqual(one, other, msg=one.path)
+
+    def test_imagenet_of_another_network(self):
+        block = BackboneConfig(kind="keras", model="EfficientNetB0", layers=EFFICIENTNET_B0, weights="imagenet")
+        with self.assertRaisesRegex(ConfigError, "^model.backbone.weights: .*EfficientNetV2B0, received imagenet"):
+            kyolo.build_detector(config(backbone=block))
 
     @parameterized.parameters(
         ({"model": "MobilNetV2", "layers": MOBILENET_V2}, r"^model.backbone.model: .*\(did you mean MobileNetV2\?\)"),
@@ -93,6 +126,34 @@ class KerasBackboneTest(tf.test.TestCase, TestCase):
         for level, x in detector.backbone(images).items():
             self.assertAllClose(x, expected[level], rtol=1e-5, atol=1e-5)
 
+    def test_a_file_computes_as_the_run_does(self):
+        """Its weights come in half precision, and the maps in float32, as an export needs them."""
+        with dtype_policy("mixed_bfloat16"):
+            chain().save(self.folder / "half.keras")
+        block = BackboneConfig(kind="keras", model=str(self.folder / "half.keras"), layers=["conv_3", "conv_4"])
+        detector = kyolo.build_detector(config(levels=("P3", "P4"), backbone=block))
+        self.assertEqual(detector.backbone(np.zeros((1, 64, 64, 3)))["P4"].dtype, tf.float32)
+
+    @parameterized.parameters(
+        (lambda: keras.Model(image := keras.Input((224, 224, 3)), keras.layers.Conv2D(8, 3)(image)), "224, 224, 3"),
+        (lambda: keras.Model(image := keras.Input((None, None, 1)), keras.layers.Conv2D(8, 3)(image)), "None, 1"),
+    )
+    def test_a_file_of_other_inputs(self, make, received):
+        make().save(self.folder / "other.keras")
+        block = BackboneConfig(kind="keras", model=str(self.folder / "other.keras"), layers=["conv_3"])
+        expected = rf"of the inputs \[\(None, None, None, 3\)\], received a Functional of .*{received}"
+        with self.assertRaisesRegex(InputError, expected):
+            kyolo.build_detector(config(backbone=block))
+
+    def test_a_layer_that_is_a_model(self):
+        image = keras.Input((None, None, 3))
+        inner = chain()
+        inner.name = "inner"
+        keras.Model(image, inner(image)).save(self.folder / "nested.keras")
+        block = BackboneConfig(kind="keras", model=str(self.folder / "nested.keras"), layers=["inner"])
+        with self.assertRaisesRegex(ConfigError, "^model.backbone.layers: expected layers of .*, none of them a model"):
+            kyolo.build_detector(config(backbone=block))
+
     def test_a_file_runs_no_code_and_may_be_broken(self):
         image = keras.Input((None, None, 3))
         keras.Model(image, keras.layers.Lambda(lambda x: x)(image)).save(self.folder / "code.keras")
@@ -128,6 +189,15 @@ class PyramidBackboneTest(tf.test.TestCase, TestCase):
         model = chain()
         self.check(model, model.output, ("P3", "P4", "P5", "P6"))
 
+    def test_two_layers_of_one_name(self):
+        """Weights are found by name: the second would get the first one's."""
+        first, second = chain(("P3",)), chain(("P3",))
+        image = keras.Input((None, None, 3))
+        x, y = first(image)["P3"], second(image)["P3"]
+        y = keras.layers.Conv2D(8, 3, strides=2, padding="same")(y)
+        with self.assertRaisesRegex(ConfigError, "expected one variable of each path.*conv_1/kernel"):
+            kyolo.build_detector(config(levels=("P3", "P4")), backbone=keras.Model(image, {"P3": x, "P4": y}))
+
     def test_of_kerashub(self):
         model = chain(levels=("P5",))
         model.pyramid_outputs = {f"P{n}": model.get_layer(f"conv_{n}").output for n in range(2, 6)}
@@ -154,7 +224,7 @@ class PyramidBackboneTest(tf.test.TestCase, TestCase):
         plain = keras.Model(image, keras.layers.Conv2D(8, 3)(image))
         with self.assertRaisesRegex(InputError, "expected a map of P3, of stride 8, received none"):
             kyolo.build_detector(config(), backbone=plain)
-        with self.assertRaisesRegex(InputError, "expected a functional Keras model, received a Sequential"):
+        with self.assertRaisesRegex(InputError, "expected a functional Keras model .*received a Sequential"):
             kyolo.build_detector(config(), backbone=keras.Sequential([keras.layers.Conv2D(8, 3)]))
 
 
@@ -174,6 +244,8 @@ class RegisteredBackboneTest(tf.test.TestCase, TestCase):
         block = BackboneConfig(kind="mine")
         first, second, third = (kyolo.build_detector(config(backbone=block), seed=seed) for seed in (1, 1, 2))
         kernels = [detector.backbone.get_layer("conv_4").kernel.numpy() for detector in (first, second, third)]
+        # Keras' own initialiser, which the function took: uniform within +-sqrt(6 / (72 + 72)).
+        self.assertBetween(np.abs(kernels[0]).max(), 0.95 * 24**-0.5, 24**-0.5)
         self.assertAllEqual(kernels[0], kernels[1])
         self.assertNotAllClose(kernels[0], kernels[2])
         path = str(self.folder / "mine.weights.h5")

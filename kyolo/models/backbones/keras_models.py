@@ -40,14 +40,13 @@ def keras_backbone(levels, model, layers, weights=None):
     return tap(full, _by_stride(full, layers), levels, pretrained=pretrained)
 
 
-def pyramid_backbone(model, levels, *, pretrained=True):
-    """Taps a model that tells its own pyramid. It is taken as it is: its layers are the detector's.
+def pyramid_backbone(model, levels):
+    """Taps a model that tells its own pyramid. It is taken as it is: its layers are the detector's, with their weights.
 
     Args:
         model: a functional `keras.Model` from RGB images, 0..255, with a dict of maps by level name as its output, with
             `pyramid_outputs` as KerasHub's backbones, or with `pyramid_level_inputs` as KerasCV's.
         levels: names of the levels wanted; those above P5 are not the backbone's.
-        pretrained: whether it keeps the weights that it has. Default True.
 
     Returns:
         `Taps`.
@@ -55,15 +54,15 @@ def pyramid_backbone(model, levels, *, pretrained=True):
     Raises:
         InputError: it is not functional, lacks a level wanted, or has it at another stride.
     """
-    if not hasattr(model, "output"):
-        raise InputError(f"model.backbone: expected a functional Keras model, received a {type(model).__name__}")
+    _check_images(model, "model.backbone")
     if hasattr(model, "pyramid_outputs"):
         pyramid = model.pyramid_outputs
     elif hasattr(model, "pyramid_level_inputs"):
         pyramid = {level: model.get_layer(name).output for level, name in model.pyramid_level_inputs.items()}
     else:
-        pyramid = model.output if isinstance(model.output, dict) else {}
-    return tap(model, pyramid, levels, pretrained=pretrained, own_parts=False)
+        output = getattr(model, "output", None)
+        pyramid = output if isinstance(output, dict) else {}
+    return tap(model, pyramid, levels, pretrained=True, own_parts=False)
 
 
 def application(make, weights, **arguments):
@@ -80,6 +79,11 @@ def application(make, weights, **arguments):
     image = keras.Input((None, None, 3))
     preprocess = sys.modules[make.__module__].preprocess_input  # to what this model was trained on
     arguments |= {"include_top": False, "input_tensor": preprocess(image)}
+    if weights == IMAGENET and make.__name__.startswith("EfficientNetB"):
+        # Keras scales images once more with these weights only: as a run is loaded, it would be another network.
+        raise ValueError(
+            f"weights: expected none or a file for {make.__name__}, or EfficientNetV2B0, received {weights}"
+        )
     if weights != IMAGENET:
         return loaded(make(**arguments, weights=None), weights)
     try:
@@ -109,26 +113,33 @@ def _saved(path):
             f"model.backbone.model: cannot load {path!r}; expected a .keras file of layers that Keras, or a module of "
             f"--import, knows. Received: {first_line(error)}"
         ) from error
-    if not hasattr(model, "output"):
-        raise InputError(f"model.backbone.model: expected a functional Keras model, received a {type(model).__name__}")
+    _check_images(model, f"model.backbone.model: {path}")
     return model
+
+
+def _check_images(model, where):
+    """Raises InputError where a model has other inputs than images of any size."""
+    expected = [(None, None, None, 3)]
+    shapes = [tuple(x.shape) for x in getattr(model, "inputs", None) or ()]
+    if shapes != expected:
+        received = f"a {type(model).__name__} of {shapes or 'none'}"
+        raise InputError(f"{where}: expected a functional Keras model of the inputs {expected}, received {received}")
 
 
 def _by_stride(model, names):
     """The outputs of layers by the level whose stride they have."""
     outputs = {}
     for name in names:
-        try:
-            output = model.get_layer(name).output
-        except ValueError:
-            near = _near(name, [layer.name for layer in model.layers])
-            raise ValueError(f"layers: expected layers of {model.name}, received {name!r}{near}") from None
-        stride = stride_of(model, output)
+        layer = next((layer for layer in model.layers if layer.name == name), None)
+        if layer is None or isinstance(layer, keras.Model):
+            received = f"{name!r}{_near(name, [layer.name for layer in model.layers])}"
+            raise ValueError(f"layers: expected layers of {model.name}, none of them a model, received {received}")
+        stride = stride_of(model, layer.output)
         if stride not in LEVEL_OF or LEVEL_OF[stride] in outputs:
             expected = f"expected one layer for each of the strides {', '.join(map(str, LEVEL_OF))}"
             again = " too" * (stride in LEVEL_OF)
             raise ValueError(f"layers: {expected}, received {name!r} of stride {stride:g}{again}")
-        outputs[LEVEL_OF[stride]] = output
+        outputs[LEVEL_OF[stride]] = layer.output
     return outputs
 
 

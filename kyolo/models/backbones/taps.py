@@ -1,6 +1,8 @@
 """What every backbone adapter returns, and how it is made of a model of another library."""
 
+import collections
 import math
+import re
 from typing import Any, NamedTuple
 
 import keras
@@ -9,6 +11,7 @@ from kyolo.errors import InputError
 from kyolo.layers.batch_norm import BatchNorm
 from kyolo.layers.conv_bn_act import BATCH_NORM_MOMENTUM
 from kyolo.layers.silu import with_fast_gradient
+from kyolo.models.initialize import finalize_states
 from kyolo.models.pyramid import BACKBONE_TOP, LEVELS, LevelSpec, level_stride
 
 SIDE = 256  # of the square image on which strides are counted
@@ -64,10 +67,11 @@ def tap(full, pyramid, levels, *, pretrained, own_parts=True, neck_depth=1, sppf
             raise InputError(f"{expected}, received one of stride {stride:g}")
         outputs[name] = pyramid[name]
     specs = tuple(LevelSpec(name, level_stride(name), x.shape[-1]) for name, x in outputs.items())
-    model = tapped = keras.Model(full.input, outputs, name="backbone")
+    model = tapped = keras.Model(full.inputs[0], outputs, name="backbone")
     if own_parts:
-        model = keras.models.clone_model(tapped, clone_function=_with_own_parts)
+        model = keras.models.clone_model(tapped, clone_function=_own_parts())
         model.set_weights(tapped.get_weights())
+        finalize_states(model)
     return Taps(model, specs, neck_depth, pretrained, sppf or {})
 
 
@@ -79,7 +83,7 @@ def ends(model, names):
 def stride_of(model, tensor):
     """Pixels of the image for each of a map's, whatever the image's size; infinite for what is no map."""
     image = keras.KerasTensor((1, SIDE, SIDE, 3))
-    shape = keras.Model(model.input, tensor).compute_output_spec(image).shape
+    shape = keras.Model(model.inputs[0], tensor).compute_output_spec(image).shape
     return SIDE / shape[1] if len(shape) == 4 and shape[1] == shape[2] else math.inf
 
 
@@ -92,7 +96,7 @@ def loaded(model, weights):
     if weights is not None:
         try:
             model.load_weights(weights)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise weights_error(weights, error, "of the same size, saved by Keras") from error
     return model
 
@@ -110,9 +114,26 @@ def first_line(error):
     return str(error).partition("\n")[0] or type(error).__name__
 
 
-def _with_own_parts(layer):
-    if isinstance(layer, keras.layers.Activation):
-        return keras.layers.Activation(with_fast_gradient(layer.activation), name=layer.name, dtype=layer.dtype_policy)
-    if isinstance(layer, keras.layers.BatchNormalization):
-        return BatchNorm.from_config({**layer.get_config(), "momentum": BATCH_NORM_MOMENTUM})
-    return type(layer).from_config(layer.get_config())
+def _own_parts():
+    """The function that `clone_model` calls for each layer: kyolo's in its place, or the same under the current policy.
+
+    Layers that nobody named get a number of this model's: Keras counts over all that a program builds, and weights are
+    found by name.
+    """
+    counts = collections.Counter()
+
+    def clone(layer):
+        config = layer.get_config()
+        if isinstance(layer, keras.Layer):  # and no operation
+            config["dtype"] = keras.config.dtype_policy().name
+        kind = type(layer).__name__
+        if re.fullmatch(rf"{kind.lower()}\d*", layer.name.replace("_", "")):
+            counts[kind] += 1
+            config["name"] = f"{kind.lower()}_{counts[kind]}"
+        if isinstance(layer, keras.layers.Activation):
+            return keras.layers.Activation(with_fast_gradient(layer.activation), name=config["name"])
+        if type(layer) is keras.layers.BatchNormalization and layer.axis in (-1, 3):
+            return BatchNorm.from_config({**config, "momentum": BATCH_NORM_MOMENTUM})
+        return type(layer).from_config(config)
+
+    return clone
