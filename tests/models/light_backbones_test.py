@@ -7,18 +7,13 @@ from unittest import mock
 import keras
 import keras_cv
 import numpy as np
-import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
-import kyolo
 from kyolo import registry
-from kyolo.config import AttentionConfig, BackboneConfig, ConfigError, ModelConfig
+from kyolo.config import BackboneConfig, ConfigError
 from kyolo.errors import InputError
-from kyolo.export import TFLiteDetector, to_tflite
-from kyolo.losses import DetectionLoss
 from kyolo.models.backbones import mobilenet_v3_backbone
-from tests.models.build_test import RUNS
 
 LEVELS = ("P2", "P3", "P4", "P5")
 # Channels at strides 4, 8, 16, 32: tables 1 and 2 of MobileNetV3; EfficientNet's 24, 40, 112, 320 x width, to multiples
@@ -112,61 +107,6 @@ class LightBackbonesTest(tf.test.TestCase, parameterized.TestCase):
             ConfigError, f"size: expected one of {expected}.* with kind {kind}, received {size}"
         ):
             BackboneConfig(kind=kind, size=size)
-
-
-# Each backbone, each run of levels that has another end, and each place at least once.
-COMBINATIONS = [
-    (("yolov8", "p"), ("P2", "P3"), "sppf_in", "gam"),
-    (("mobilenet_v3", "small"), ("P3", "P4", "P5"), "P3", "cbam"),
-    (("mobilenet_v3", "large_minimalistic"), ("P2", "P3", "P4", "P5", "P6"), "N6", "coord_attention"),
-    (("mobilenet_v3", "small_minimalistic"), ("P4", "P5", "P6"), "P6", "simam"),
-    (("efficientnet_lite", "b0"), ("P3", "P4"), "N3", "se"),
-    (("efficientnet_lite", "b1"), ("P5", "P6"), "P5", "eca"),
-    (("mobilenet_v3", "large"), ("P2", "P3", "P4"), "N2", "gam"),
-    (("keras", None, None, "MobileNetV2", ("block_2_add", "block_5_add")), ("P2", "P3"), "P2", "gam"),
-]
-
-
-@pytest.mark.slow
-class CombinationsTest(tf.test.TestCase, parameterized.TestCase):
-    @parameterized.parameters(*COMBINATIONS)
-    def test_trains_saves_loads_and_exports(self, backbone, levels, place, kind):
-        self.assertIn(levels, RUNS)
-        detector = kyolo.build_detector(
-            ModelConfig(
-                num_classes=3,
-                levels=levels,
-                backbone=BackboneConfig(*backbone),
-                attention=(AttentionConfig(kind=kind, at=place),),
-            )
-        )
-        random, folder = np.random.default_rng(0), Path(self.enterContext(tempfile.TemporaryDirectory()))
-        images = random.integers(0, 256, (4, 64, 128, 3)).astype("uint8")
-        truth = {
-            "boxes": np.float32([[[8, 8, 40, 40], [50, 10, 100, 60]]] * 4),
-            "labels": np.int32([[0, 2]] * 4),
-            "mask": np.ones((4, 2), bool),
-        }
-        detector.compile(optimizer=keras.optimizers.Adam(1e-3), loss=DetectionLoss())
-        before = [variable.numpy() for variable in detector.trainable_variables]
-        losses = [detector.train_on_batch(images, truth) for _ in range(2)]
-        self.assertTrue(np.isfinite(losses).all())
-        still = [
-            variable.path
-            for variable, value in zip(detector.trainable_variables, before, strict=True)
-            if np.array_equal(variable, value) and not variable.path.endswith("bias")
-        ]
-        # The boxes of a level learn where it has an object, those of another not.
-        self.assertEmpty([path for path in still if "_box_" not in path])
-        detector.save(folder / "detector.keras")
-        loaded = keras.models.load_model(folder / "detector.keras")
-        expected = detector(images)
-        for name, output in loaded(images).items():
-            self.assertAllClose(output, expected[name], rtol=1e-5, atol=1e-5)
-        path = folder / "detector.tflite"
-        report = to_tflite(detector, path, image_size=(64, 128), images=list(images))
-        self.assertLess(report.box_error, 0.05)
-        self.assertEqual(TFLiteDetector(path).num_classes, 3)
 
 
 if __name__ == "__main__":
