@@ -89,16 +89,21 @@ def _build_detector(config: ModelConfig, seed: int, backbone: keras.Model | None
         raise ConfigError(
             "model", f"expected one variable of each path, by which weights are found, received two {path}"
         )
+    _set_initial_weights(detector, taps, own, seed)
+    return detector
+
+
+def _set_initial_weights(detector: Detector, taps: Taps, own: list[tuple[keras.Layer, list]], seed: int) -> None:
+    """Draws weights by their paths, but for those of a pretrained backbone and of the user's own modules."""
     kept = taps.model.get_weights() if taps.pretrained else None
     seed_weights(detector, seed)
     if kept is not None:
         taps.model.set_weights(kept)
     for layer, initial in own:
         layer.set_weights(initial)
-    finalize_states(detector)
     if taps.sppf:
         _set_by_path(detector.top.sppf, taps.sppf)
-    return detector
+    finalize_states(detector)
 
 
 def build_loss(config: LossConfig, image_size: tuple[int, int] | None = None) -> DetectionLoss:
