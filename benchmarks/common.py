@@ -1,5 +1,6 @@
 """What the benchmarks share: timing of training steps, memory, and the ledgers."""
 
+import hashlib
 import json
 import os
 import resource
@@ -23,6 +24,27 @@ def publish(line, ledger):
         with open(ledger, "a", encoding="utf-8") as file:
             file.write(text + "\n")
     print(text)
+
+
+def describe_run(path):
+    """What a ledger says of a run: its configuration, how it ended, and what it was made with."""
+    from kyolo.training import load_checkpoint, open_run
+
+    run = open_run(path)
+    metrics = json.loads((run.path / "metrics.json").read_text())
+    history = load_checkpoint(run.weights_path("last")).state["history"]
+    return {
+        "config_sha256": hashlib.sha256((run.path / "config.yaml").read_bytes()).hexdigest()[:16],
+        "data": Path(run.config.data.path).name,
+        "seed": run.config.train.seed,
+        "precision": run.config.train.precision,
+        "epochs": run.config.train.epochs,
+        "epochs_done": len(history),
+        "best": {key: metrics[key] for key in ("epoch", "ap", "ap50", "ap75", "per_class")},
+        "last": {key: history[-1][f"val_{key}"] for key in ("ap", "ap50", "ap75")},
+        "train_s": round(sum(row["seconds"] for row in history)),
+        **json.loads((run.path / "environment.json").read_text()),
+    }
 
 
 def command_line():

@@ -114,6 +114,24 @@ class RegistryTest(tf.test.TestCase, TestCase):
         ):
             build(1, channels=64)
 
+    def test_modules_that_would_not_be_found_again(self):
+        @kyolo.register("attention", "nameless")
+        class Nameless(keras.layers.Layer):
+            def __init__(self, **kwargs):
+                super().__init__(**kwargs)
+                self.kernel_initializer = keras.initializers.get("glorot_uniform")  # and it has no kernel
+
+            def build(self, input_shape):
+                self.inner = keras.layers.Dense(input_shape[-1])
+                self.inner.build(input_shape)
+
+            def call(self, inputs):
+                return self.inner(inputs)
+
+        config = ModelConfig(num_classes=3, backbone=BackboneConfig(size="p"), attention=(AttentionConfig("nameless"),))
+        with self.assertRaisesRegex(ConfigError, "^model.attention.0: expected layers with names of their own"):
+            kyolo.build_detector(config)
+
     def test_the_backbone_example(self):
         self.enter(ROOT)
         importlib.import_module("examples.custom_backbone")

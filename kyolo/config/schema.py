@@ -142,7 +142,7 @@ class TrainConfig(Block):
         doc="Arithmetic of the convolutions; auto asks the processor, and its answer is written into the run's config.",
     )
     freeze: tuple[str, ...] = setting(
-        (), doc="Parts, or paths of layers below them, that do not learn, as backbone or head/P3. Default: none."
+        (), doc="Parts, layers, or paths of layers that do not learn, as backbone, sppf or head/P3. Default: none."
     )
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)

@@ -37,7 +37,8 @@ def build_detector(config: ModelConfig, *, seed: int = 0, backbone: keras.Model 
 
     Args:
         config: what to build; `num_classes` must be set.
-        seed: of the initial weights; each is a function of (seed, path of the variable).
+        seed: of the initial weights; each kernel is a function of (seed, path of the variable), those of a registered
+            attention of (seed, name of the layer), those of a registered backbone of the seed.
         backbone: takes the place of `config.backbone`, with the weights that it has: a functional model from RGB
             images, 0..255, with a dict of maps by level name ("P3") as its output, with `pyramid_outputs` as KerasHub's
             backbones, or with `pyramid_level_inputs` as KerasCV's. Default None.
@@ -70,13 +71,15 @@ def _build_detector(config: ModelConfig, seed: int, backbone: keras.Model | None
     channels |= {level.name.replace("P", "N"): level.channels for level in outputs}
     channels[BEFORE_SPPF] = taps.levels[-1].channels
     attention: dict[str, list[keras.Layer]] = {}
-    own: list[tuple[keras.Layer, list]] = []  # modules of the user's, and their initial weights
+    own: dict[str, tuple[keras.Layer, keras.Layer]] = {}  # by path of the block: modules of the user's, and their twins
+    names: collections.Counter[str] = collections.Counter()
     for i, block in enumerate(config.attention):
-        at_place = attention.setdefault(block.at, [])
-        layer, initial = _attention(block, f"model.attention.{i}", [x.name for x in at_place], channels[block.at], seed)
-        at_place.append(layer)
-        if registry.is_registered("attention", block.kind) and block.control is None:
-            own.append((layer, initial))
+        path, name = f"model.attention.{i}", f"attention_{block.at}_{block.control or block.kind}"
+        names[name] += 1
+        name += f"_{names[name]}" if names[name] > 1 else ""
+        layer, twin = _attention(block, path, name, channels[block.at], seed)
+        attention.setdefault(block.at, []).append(layer)
+        own |= {path: (layer, twin)} if registry.is_registered("attention", block.kind) and not block.control else {}
     in_neck = {place: attention.pop(place) for place in [*attention] if place.startswith("N")}
     detector = Detector(
         backbone=taps.model,
@@ -93,17 +96,26 @@ def _build_detector(config: ModelConfig, seed: int, backbone: keras.Model | None
     return detector
 
 
-def _set_initial_weights(detector: Detector, taps: Taps, own: list[tuple[keras.Layer, list]], seed: int) -> None:
+def _set_initial_weights(
+    detector: Detector, taps: Taps, own: dict[str, tuple[keras.Layer, keras.Layer]], seed: int
+) -> None:
     """Draws weights by their paths, but for those of a pretrained backbone and of the user's own modules."""
-    kept = taps.model.get_weights() if taps.pretrained else None
-    seed_weights(detector, seed)
-    if kept is not None:
-        taps.model.set_weights(kept)
-    for layer, initial in own:
-        layer.set_weights(initial)
+    leave_out = [taps.model] if taps.pretrained else []
+    seed_weights(detector, seed, [*leave_out, *(layer for layer, _ in own.values())])
+    for path, (layer, twin) in own.items():
+        for weight, drawn in zip(layer.weights, twin.weights, strict=True):
+            _check_name(path, weight.path, drawn.path.partition("/")[2])
+            weight.assign(drawn)
     if taps.sppf:
         _set_by_path(detector.top.sppf, taps.sppf)
     finalize_states(detector)
+
+
+def _check_name(setting: str, path: str, again: str) -> None:
+    """Raises ConfigError where a weight of a user's layer has another path when the layer is built again."""
+    if not path.endswith(again):
+        expected = "expected layers with names of their own, by which weights are found"
+        raise ConfigError(setting, f"{expected}, received {path}, which ends in {again} the next time")
 
 
 def build_loss(config: LossConfig, image_size: tuple[int, int] | None = None) -> DetectionLoss:
@@ -162,44 +174,38 @@ def _backbone(config: ModelConfig) -> Taps:
         if isinstance(made, Taps):
             return made
         taps = pyramid_backbone(made, config.levels)
-        again = {weight.path for weight in make(**given).weights}
-    for weight in made.weights:
-        if weight.path not in again:
-            expected = "expected layers with names of their own, by which weights are found"
-            raise ConfigError(path, f"{expected}, received {weight.path}, which is called otherwise the next time")
+        again = make(**given)
+    for weight, other in zip(made.weights, again.weights, strict=True):
+        _check_name(path, weight.path, other.path)
     return taps
 
 
 def _attention(
-    block: AttentionConfig, path: str, before: list[str], channels: int, seed: int
-) -> tuple[keras.Layer, list]:
+    block: AttentionConfig, path: str, name: str, channels: int, seed: int
+) -> tuple[keras.Layer, keras.Layer]:
     """Makes one module for a map of so many channels, or the convolutions that stand in its place.
 
     Args:
         block: what to make.
         path: of the block.
-        before: names of the modules that run before it at its place.
+        name: of the layer. It tells place and kind, so that weights find it whatever else the list holds.
         channels: of the map.
         seed: of initial weights.
 
     Returns:
-        The layer, not built, and the weights that it starts with if it is the user's. Its name tells place and kind, so
-        that weights are found again whatever else stands in the list.
+        The layer, not built, and a twin that is, with weights drawn from the seed.
     """
     cls = registry.find("attention", block.kind)
     given = _arguments(cls, block, path)
-    name = stem = f"attention_{block.at}_{block.control or block.kind}"
-    if name in before:
-        name = f"{stem}_{sum(other.startswith(stem) for other in before) + 1}"
     shape = (None, None, None, channels)
     with _errors_named(block.kind, path, registry.arguments_of(cls)), drawn_from(seed, name):
-        trial = cls(**given)  # what cannot be built on these channels is told here
-        build_layers([trial], shape)
+        twin = cls(**given)  # what cannot be built on these channels is told here
+        build_layers([twin], shape)
         if block.control is None:
-            return cls(**given, name=name), trial.get_weights()
-        control = {"num_weights": count_weights(trial), **{key: given[key] for key in ("init",) if key in given}}
+            return cls(**given, name=name), twin
+        control = {"num_weights": count_weights(twin), **{key: given[key] for key in ("init",) if key in given}}
         build_layers([ControlConv(**control)], shape)
-        return ControlConv(**control, name=name), []
+        return ControlConv(**control, name=name), twin
 
 
 def _arguments(

@@ -103,6 +103,9 @@ def _operations(op):
     if op.type in ("Conv2D", "DepthwiseConv2dNative"):
         height, width, channels, _ = op.inputs[1].shape  # a grouped kernel holds the channels of one group
         per_output = height * width * (channels if op.type == "Conv2D" else 1)
+    elif op.type == "Conv2DBackpropInput":  # a transposed convolution: each value of its input meets the whole kernel
+        height, width, channels, _ = op.inputs[1].shape
+        return 2 * height * width * channels * math.prod(op.inputs[2].shape)
     elif op.type == "MatMul":
         per_output = op.inputs[0].shape[0 if op.get_attr("transpose_a") else 1]
     elif op.type == "BatchMatMulV2":

@@ -146,7 +146,8 @@ class Detector(keras.Model):
         """Takes layers out of training, from the next `compile` on: they keep weights, and batch norms statistics.
 
         Args:
-            name: a part ("backbone"), a layer ("head/P4_box_1"), or how the names of several begin ("backbone/stack1").
+            name: a part ("backbone"), a layer ("head/P4_box_1"), one without what it is in ("sppf"), or where there is
+                none of that name, how the names of several begin ("backbone/stack1").
 
         Raises:
             ValueError: the name means no layer.

@@ -5,6 +5,7 @@ import contextlib
 import keras
 from keras import ops
 
+from kyolo.models.initialize import is_random_state
 from kyolo.replicas import local_copies
 
 
@@ -16,7 +17,7 @@ class ExponentialMovingAverage:
     fixed 2000 steps that YOLOv8 has averages next to nothing in a run of a thousand steps.
 
     Args:
-        variables: the model's variables, batch-norm statistics included. Counters of random seeds are left out.
+        variables: the model's variables, batch-norm statistics included. Whole numbers, as counts, are not averaged.
         decay: d after many steps, 0..1.
 
     Reference:
@@ -26,6 +27,8 @@ class ExponentialMovingAverage:
     def __init__(self, variables, decay):
         self.decay = decay
         self.sources = [variable for variable in variables if variable.dtype.startswith(("float", "bfloat"))]
+        kept = {variable.path for variable in self.sources}
+        self.counts = [each for each in variables if each.path not in kept and not is_random_state(each)]
         self.averages = [
             keras.Variable(ops.convert_to_numpy(source.value), dtype="float32", trainable=False, name=source.name)
             for source in self.sources
@@ -48,8 +51,9 @@ class ExponentialMovingAverage:
             average.assign_add(rate * (ops.cast(source, "float32") - average))
 
     def named_variables(self):
-        """`(path, average)` of each averaged variable; the path is the variable's."""
-        return [(source.path, average) for source, average in zip(self.sources, self.averages, strict=True)]
+        """`(path, average)` of each averaged variable, and counts as they are; the path is the variable's."""
+        averaged = [(source.path, average) for source, average in zip(self.sources, self.averages, strict=True)]
+        return averaged + [(count.path, count) for count in self.counts]
 
     @contextlib.contextmanager
     def swapped_in(self):

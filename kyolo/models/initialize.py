@@ -38,8 +38,8 @@ def finalize_states(model):
             layer.finalize_state()
 
 
-def seed_weights(model, seed):
-    """Draws every random initial weight anew, each from its own seed.
+def seed_weights(model, seed, leave_out=()):
+    """Draws the kernels of convolutions and dense layers anew, each from its own seed.
 
     Two models that differ in one module then start equal everywhere else, whatever the order in which they were
     built: with one seed for all, one inserted layer would change every weight behind it. Layers of libraries keep
@@ -48,8 +48,12 @@ def seed_weights(model, seed):
     Args:
         model: a built Keras model.
         seed: whole number.
+        leave_out: layers in it that keep the weights that they have. Default none.
     """
+    left_out = {id(inner) for layer in leave_out for inner in layer._flatten_layers()}
     for layer in model._flatten_layers():
+        if id(layer) in left_out:
+            continue
         depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
         initializer = getattr(layer, "depthwise_initializer" if depthwise else "kernel_initializer", None)
         if not isinstance(initializer, keras.Initializer) or "seed" not in initializer.get_config():

@@ -20,12 +20,12 @@ def layers_by_path(detector):
 
 
 def select_layers(detector, name):
-    """The layers that a name means: those whose path it is, or begins up to a "/" or "_", or that are in one so called.
+    """The layers that a name means.
 
     Args:
         detector: a `Detector`.
-        name: a part ("backbone"), a layer ("head/P4_box_1"), how the names of several begin ("backbone/stack1",
-            "head/P4"), or the name of a layer alone, wherever it stands ("sppf").
+        name: a part ("backbone"), a layer ("head/P4_box_1"), or a layer without what it is in ("sppf"); or, where there
+            is none of that name, how the names of several begin up to a "_" ("backbone/stack1", "head/P4").
 
     Returns:
         Layers by path.
@@ -34,7 +34,8 @@ def select_layers(detector, name):
         ValueError: the name means none; it says what there is.
     """
     layers = layers_by_path(detector)
-    found = {path: layer for path, layer in layers.items() if _is_under(path, name)}
+    found = {path: layer for path, layer in layers.items() if path.startswith(f"{name}/") or f"/{name}/" in f"/{path}/"}
+    found = found or {path: layer for path, layer in layers.items() if path.startswith(f"{name}_")}
     if not found:
         raise ValueError(f"expected {_what_there_is(layers, name)}, received {name!r}")
     return found
@@ -64,10 +65,6 @@ def values_by_variable(detector, values):
             raise ValueError(f"{name}: expected layers that learn, received frozen ones")
         given |= dict.fromkeys(paths, values[name])
     return given
-
-
-def _is_under(path, name):
-    return path == name or path.startswith((f"{name}/", f"{name}_")) or f"/{name}/" in f"/{path}"
 
 
 def _what_there_is(layers, name):

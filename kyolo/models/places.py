@@ -10,9 +10,13 @@ def build_layers(layers, shape):
         ValueError: one does not keep it.
     """
     for layer in layers:
-        made = layer(keras.KerasTensor(shape, dtype=layer.compute_dtype)).shape
-        if tuple(made) != tuple(shape):
-            raise ValueError(f"expected a layer that keeps maps {tuple(shape)}, received maps {tuple(made)}")
+        made = layer(keras.KerasTensor(shape, dtype=layer.compute_dtype))
+        if getattr(made, "shape", None) != tuple(shape):
+            received = getattr(made, "shape", type(made).__name__)
+            raise ValueError(f"expected a layer that keeps maps {tuple(shape)}, received {received}")
+        for inner in layer._flatten_layers():
+            if not inner.built:
+                raise ValueError(f"expected a layer that builds what is in it, received {inner.name} not built")
 
 
 def run_layers(layers, x):

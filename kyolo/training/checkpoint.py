@@ -20,7 +20,8 @@ class Checkpoint:
     """What a checkpoint holds.
 
     Attributes:
-        arrays: arrays by key: `model/`, `ema/` or `optimizer/`, then the path of the variable.
+        arrays: arrays by key: `model/`, `ema/`, `optimizer/`, `loss/`, `metrics/`, or `random/` with the states of
+            dropout, then the path of the variable, or its number.
         state: what is no array: epoch, step, best, history, ...
     """
 

@@ -86,6 +86,7 @@ class RunRecorder(keras.callbacks.Callback):
             self._load(path)
         self.state, self._running_means = self.distribution.from_chief([self.state, self._running_means])
         self.distribution.share_variables([variable for named in self._groups().values() for _, variable in named])
+        finalize_states(self.detector)
         if self.detector.ema is not None:
             self.detector.ema.step.assign(self.detector.optimizer.iterations)
 
@@ -108,7 +109,6 @@ class RunRecorder(keras.callbacks.Callback):
                 )
             for key, variable in variables:
                 variable.assign(values[key])
-        finalize_states(self.detector)
         self.state = dict(checkpoint.state)
         if self.state["step"] % self.steps_per_epoch:
             self._running_means = {key: value.tolist() for key, value in checkpoint.group("metrics").items()}

@@ -65,7 +65,8 @@ def transfer_weights(model, source, skip=()):
         'top/attention_sppf_in_gam/channel_squeeze/kernel'
     """
     if not isinstance(source, dict):
-        source = {variable.path: ops.convert_to_numpy(variable.value) for variable in source.variables}
+        others = [variable for variable in source.variables if not is_random_state(variable)]
+        source = {variable.path: ops.convert_to_numpy(variable.value) for variable in others}
     layers = [layer for name in skip for layer in select_layers(model, name).values()]
     kept = {variable.path for layer in layers for variable in layer.variables}
     placed, new, mismatched, skipped = [], [], [], []

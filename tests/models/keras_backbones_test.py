@@ -64,14 +64,15 @@ class KerasBackboneTest(tf.test.TestCase, TestCase):
             self.assertAllClose(found[level], x, rtol=1e-4, atol=1e-4 * np.abs(x).max(), msg=level)
 
     def test_a_run_is_loaded_as_it_was_trained(self):
-        """Weights by name onto another build of it in the same program: nameless layers, dropout, a `Normalization`."""
+        """Its average by name onto another build in the same program: nameless layers, dropout, a `Normalization`."""
         block = BackboneConfig(kind="keras", model="EfficientNetB0", layers=EFFICIENTNET_B0)
         trained, random = kyolo.build_detector(config(backbone=block)), np.random.default_rng(0)
         for variable in trained.backbone.weights:
             variable.assign(random.uniform(0.1, 0.3, variable.shape))
         finalize_states(trained)
+        trained.compile("sgd", ema_decay=0.9)
         loaded = kyolo.build_detector(config(backbone=block), seed=1)
-        report = transfer_weights(loaded, {variable.path: variable.numpy() for variable in trained.weights})
+        report = transfer_weights(loaded, {path: variable.numpy() for path, variable in trained.ema.named_variables()})
         self.assertEqual((report.new, report.unused, report.mismatched), ((), (), ()))
         images = random.integers(0, 256, (1, 64, 64, 3))
         for name, output in trained(images).items():

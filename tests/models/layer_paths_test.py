@@ -1,5 +1,6 @@
 """Layers by name, and what freezing them does."""
 
+import dataclasses
 import os
 
 import keras
@@ -44,6 +45,14 @@ class LayerPathsTest(tf.test.TestCase, parameterized.TestCase):
         expected = set(select_layers(self.detector, "top/sppf"))
         self.assertEqual(expected, {f"top/sppf/{conv}/{kind}" for conv in ("pre", "post") for kind in ("conv", "norm")})
         self.assertEqual(set(select_layers(self.detector, "sppf")), expected)
+        self.assertEqual(set(select_layers(self.detector, "P4_class_logits")), {"head/P4_class_logits"})
+        self.assertEqual(set(select_layers(self.detector, "stem_1_conv")), {"backbone/stem_1_conv"})
+
+    def test_a_whole_name_is_no_beginning(self):
+        blocks = tuple(AttentionConfig(kind="simam", at="P4") for _ in range(2))
+        detector = kyolo.build_detector(dataclasses.replace(MODEL, attention=blocks))
+        self.assertEqual(set(select_layers(detector, "top/attention_P4_simam")), {"top/attention_P4_simam"})
+        self.assertLen(select_layers(detector, "top/attention_P4"), 2)
 
     def test_parts_have_their_variables(self):
         for part in ("backbone", "top", "neck", "head"):

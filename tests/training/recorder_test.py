@@ -12,6 +12,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+import kyolo
+from kyolo import registry
 from kyolo.config import Config, apply_overrides
 from kyolo.data.shapes import CLASS_NAMES
 from kyolo.errors import InputError, NonFiniteError
@@ -86,6 +88,34 @@ class RecorderTest(tf.test.TestCase):
             best = load_checkpoint(self.run_.weights_path("best"))
             self.assertEqual(best.state["epoch"], 1)
             self.assertTrue(all(np.isfinite(value).all() for value in best.arrays.values()))
+
+    def test_goes_on_with_the_states_of_dropout(self):
+        """They have other paths in another build; the masks that follow are those that would have followed."""
+
+        @kyolo.register("attention", "drop")
+        class Drop(keras.layers.Layer):
+            def __init__(self, **kwargs):
+                super().__init__(**kwargs)
+                self.drop = keras.layers.Dropout(0.5)
+
+            def call(self, inputs, training=None):
+                return self.drop(inputs, training=training)
+
+        self.addCleanup(registry._registered["attention"].clear)
+        config = apply_overrides(self.config, ["model.attention=[{kind: drop}]"]).model
+        first, second = (build_detector(config, seed=seed) for seed in (0, 1))
+        ones, masks = np.ones((1, 4, 4, 128), "float32"), []
+        for _ in range(3):
+            first.top.attention["sppf_in"][0](ones, training=True)
+        self.detector = first
+        run, _, _ = self.drive([0.1] * EPOCHS)
+        second.compile(keras.optimizers.SGD(0.1), ema_decay=0.9)
+        self.detector = second
+        self.resume(run)
+        for detector in (first, second):
+            masks.append(detector.top.attention["sppf_in"][0](ones, training=True))
+        self.assertAllEqual(*masks)
+        self.assertNotIn("seed_generator", "".join(load_checkpoint(run.weights_path("last")).arrays))
 
     def test_early_stopping(self):
         _, state, best = self.drive([0.2, 0.4, 0.3, 0.5], "train.early_stopping=1")

@@ -37,7 +37,7 @@ def keras_backbone(levels, model, layers, weights=None):
     from_file = model.endswith(".keras")
     full = loaded(_saved(model), weights) if from_file else application(_named(model), weights)
     pretrained = from_file or weights is not None
-    return tap(full, _by_stride(full, layers), levels, pretrained=pretrained)
+    return tap(full, _by_stride(full, layers), levels, pretrained=pretrained, from_file=from_file)
 
 
 def pyramid_backbone(model, levels):

@@ -23,19 +23,19 @@ class Taps(NamedTuple):
     Attributes:
         model: a `keras.Model` from RGB images `(B, H, W, 3)`, 0..255, to a dict of maps by level name.
         levels: `LevelSpec` of each map, finest first.
-        neck_depth: bottlenecks in each C2f of the neck that suits this backbone.
         pretrained: whether the model keeps the weights that it has; else they are drawn anew.
-        sppf: pretrained weights of the SPPF behind the backbone, by path below that layer; empty without any.
+        neck_depth: bottlenecks in each C2f of the neck that suits this backbone. Default 1.
+        sppf: pretrained weights of the SPPF behind the backbone, by path below that layer. Default none.
     """
 
     model: Any
     levels: tuple[LevelSpec, ...]
-    neck_depth: int
     pretrained: bool
-    sppf: dict[str, Any]
+    neck_depth: int = 1
+    sppf: dict[str, Any] = {}  # noqa: RUF012 (of a tuple; nobody writes it)
 
 
-def tap(full, pyramid, levels, *, pretrained, own_parts=True, neck_depth=1, sppf=None):
+def tap(full, pyramid, levels, *, pretrained, own_parts=True, from_file=False):
     """Cuts a backbone off behind its coarsest level, and gives its maps out.
 
     Args:
@@ -46,8 +46,8 @@ def tap(full, pyramid, levels, *, pretrained, own_parts=True, neck_depth=1, sppf
         own_parts: whether batch norms and activations become kyolo's: equal, but for the time they take, and with the
             momentum of detectors, as those of classifiers, 0.99 and more, follow the few steps of a training on few
             images too late. Else the layers are those of `full`. Default True.
-        neck_depth: of `Taps`. Default 1.
-        sppf: of `Taps`. Default none.
+        from_file: whether the names of layers are a file's, and stay, and their policy is the file's, in the place of
+            which comes the current one. Default False.
 
     Returns:
         `Taps`.
@@ -65,14 +65,16 @@ def tap(full, pyramid, levels, *, pretrained, own_parts=True, neck_depth=1, sppf
         stride = stride_of(full, pyramid[name])
         if stride != level_stride(name):
             raise InputError(f"{expected}, received one of stride {stride:g}")
+        if pyramid[name].shape[-1] % 2:
+            raise InputError(f"{expected}, with an even number of channels, received {pyramid[name].shape[-1]}")
         outputs[name] = pyramid[name]
     specs = tuple(LevelSpec(name, level_stride(name), x.shape[-1]) for name, x in outputs.items())
     model = tapped = keras.Model(full.inputs[0], outputs, name="backbone")
     if own_parts:
-        model = keras.models.clone_model(tapped, clone_function=_own_parts())
+        model = keras.models.clone_model(tapped, clone_function=_own_parts(tapped, from_file))
         model.set_weights(tapped.get_weights())
         finalize_states(model)
-    return Taps(model, specs, neck_depth, pretrained, sppf or {})
+    return Taps(model, specs, pretrained)
 
 
 def ends(model, names):
@@ -114,26 +116,44 @@ def first_line(error):
     return str(error).partition("\n")[0] or type(error).__name__
 
 
-def _own_parts():
-    """The function that `clone_model` calls for each layer: kyolo's in its place, or the same under the current policy.
+def _own_parts(model, from_file):
+    """The function that `clone_model` calls for each layer: kyolo's in its place, or the same.
 
     Layers that nobody named get a number of this model's: Keras counts over all that a program builds, and weights are
-    found by name.
+    found by name. A file's names are the same each time, but its policy is that of another program: what most layers
+    have becomes the current one.
     """
+    policies = collections.Counter(layer.dtype_policy.name for layer in model.layers if layer.weights)
+    usual = policies.most_common(1)[0][0] if from_file and policies else None
+    taken = {layer.name for layer in model.layers if not _is_nameless(layer)}
     counts = collections.Counter()
 
-    def clone(layer):
-        config = layer.get_config()
-        if isinstance(layer, keras.Layer):  # and no operation
-            config["dtype"] = keras.config.dtype_policy().name
-        kind = type(layer).__name__
-        if re.fullmatch(rf"{kind.lower()}\d*", layer.name.replace("_", "")):
+    def name_of(layer):
+        if from_file or not _is_nameless(layer):
+            return layer.name
+        kind = type(layer).__name__.lower()
+        while True:
             counts[kind] += 1
-            config["name"] = f"{kind.lower()}_{counts[kind]}"
+            name = f"{kind}_{counts[kind]}"
+            if name not in taken:
+                return name
+
+    def clone(layer):
+        if isinstance(layer, keras.Model):
+            return keras.models.clone_model(layer, clone_function=clone)
+        config = {**layer.get_config(), "name": name_of(layer)}
+        if "dtype" in config and usual is not None and layer.dtype_policy.name == usual:
+            config["dtype"] = keras.config.dtype_policy().name
         if isinstance(layer, keras.layers.Activation):
-            return keras.layers.Activation(with_fast_gradient(layer.activation), name=config["name"])
-        if type(layer) is keras.layers.BatchNormalization and layer.axis in (-1, 3):
+            activation = with_fast_gradient(layer.activation)
+            return keras.layers.Activation(activation, name=config["name"], dtype=config["dtype"])
+        if type(layer) is keras.layers.BatchNormalization and layer.axis in (-1, 3) and layer.input_spec.ndim == 4:
             return BatchNorm.from_config({**config, "momentum": BATCH_NORM_MOMENTUM})
         return type(layer).from_config(config)
 
     return clone
+
+
+def _is_nameless(layer):
+    """Whether a layer has the name that Keras gives: its class' and a number."""
+    return re.fullmatch(rf"{type(layer).__name__.lower()}\d*", layer.name.replace("_", "").lower()) is not None

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import keras
 import keras_cv
 
-from kyolo.models.backbones.taps import ends, tap, weights_error
+from kyolo.models.backbones.taps import ends, loaded, tap, weights_error
 from kyolo.models.pyramid import BACKBONE_TOP
 
 
@@ -59,17 +59,17 @@ def yolov8_backbone(levels, size, weights=None):
     pyramid = ends(full, [f"stack{i}_c2f_output" for i in range(1, 5)])
     # Where P5 is not wanted, SPPF stands on another level.
     sppf = _sppf_weights(full) if weights is not None and BACKBONE_TOP in levels else {}
-    return tap(full, pyramid, levels, pretrained=weights is not None, neck_depth=neck_depth, sppf=sppf)
+    return tap(full, pyramid, levels, pretrained=weights is not None)._replace(neck_depth=neck_depth, sppf=sppf)
 
 
 def _load(backbone, weights):
+    if weights not in keras_cv.models.YOLOV8Backbone.presets:  # No other name or address is fetched.
+        loaded(backbone, weights)
+        return
     try:
-        if weights in keras_cv.models.YOLOV8Backbone.presets:  # No other name or address is fetched.
-            backbone.set_weights(keras_cv.models.YOLOV8Backbone.from_preset(weights).get_weights())
-        else:
-            backbone.load_weights(weights)
+        backbone.set_weights(keras_cv.models.YOLOV8Backbone.from_preset(weights).get_weights())
     except (OSError, ValueError, KeyError) as error:
-        expected = "saved from KerasCV's YOLOV8Backbone of the same size, or a preset that can be fetched"
+        expected = "of the same size, or a preset that can be fetched"
         raise weights_error(weights, error, expected) from error
 
 
