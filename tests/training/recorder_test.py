@@ -54,7 +54,7 @@ class RecorderTest(tf.test.TestCase):
     def drive(self, scores, *overrides, ema_decay=0.9, data=None, spoilt_step=None):
         """Runs through the epochs with the AP of each evaluation given; returns the run, its state and its metrics."""
         folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
-        self.detector.compile(keras.optimizers.SGD(0.1), ema_decay=ema_decay)
+        self.detector.compile(keras.optimizers.SGD(0.1, name="sgd"), ema_decay=ema_decay)
         self.detector.stop_training = False
         self.run_ = run = create_run(folder / "run", apply_overrides(self.config, overrides))
         metrics = [dict.fromkeys(("ap", "ap50", "ap75"), ap) for ap in scores]
@@ -109,7 +109,7 @@ class RecorderTest(tf.test.TestCase):
             first.top.attention["sppf_in"][0](ones, training=True)
         self.detector = first
         run, _, _ = self.drive([0.1] * EPOCHS)
-        second.compile(keras.optimizers.SGD(0.1), ema_decay=0.9)
+        second.compile(keras.optimizers.SGD(0.1, name="sgd"), ema_decay=0.9)
         self.detector = second
         self.resume(run)
         for detector in (first, second):
