@@ -162,7 +162,13 @@ class KerasBackboneTest(tf.test.TestCase, TestCase):
         (self.folder / "text.keras").write_text("no model")
         with zipfile.ZipFile(self.folder / "empty.keras", "w"):
             pass
-        cases = {"code": "unsafe|Lambda", "text": "", "empty": "", "unbuilt": "functional", "none": "not found|No such"}
+        cases = {
+            "code": "unsafe|Lambda",
+            "text": "a file of another kind",
+            "empty": "",
+            "unbuilt": "functional",
+            "none": "no such file",
+        }
         for name, reason in cases.items():
             block = BackboneConfig(kind="keras", model=str(self.folder / f"{name}.keras"), layers=["conv_2"])
             with self.assertRaisesRegex(InputError, f"^model.backbone.model: .*({reason})") as caught:

@@ -1,6 +1,7 @@
 """Backbones from any Keras model: one of keras.applications, a `.keras` file, or a model that a program hands in."""
 
 import difflib
+import os
 import sys
 import types
 import zipfile
@@ -107,6 +108,8 @@ def _named(name):
 
 def _saved(path):
     try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("a file of another kind" if os.path.isfile(path) else "no such file")
         model = keras.models.load_model(path, compile=False)
     except BROKEN_FILE as error:
         raise InputError(
