@@ -1,6 +1,8 @@
 """The errors that the command line prints on one line, and what may stand there."""
 
+import difflib
 import unicodedata
+from collections.abc import Iterable
 
 _NOT_IN_A_LINE = ("Cc", "Cs", "Zl", "Zp")  # Unicode: control characters, lone surrogates, line breaks
 
@@ -24,6 +26,12 @@ class WorkerLostError(RuntimeError):
 
     The message says which, and what to do.
     """
+
+
+def did_you_mean(received: str, names: Iterable[str]) -> str:
+    """The end of a message: a question for the name nearest to what was received, or nothing if none is near."""
+    near = difflib.get_close_matches(received[:60], names, n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def is_line(text: str) -> bool:

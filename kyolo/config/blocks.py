@@ -1,7 +1,6 @@
 """What every block of the configuration shares: typed, ranged, documented settings, checked when they are set."""
 
 import dataclasses
-import difflib
 import math
 import operator
 import re
@@ -11,7 +10,7 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 
 from kyolo.config.errors import ConfigError
-from kyolo.errors import is_line
+from kyolo.errors import did_you_mean, is_line
 
 _TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "one line of text"}
 _COUNT = r"([0-9]{1,9}(?:\.[0-9]{1,9})?)"
@@ -249,9 +248,8 @@ def choices_of(rules: Mapping) -> tuple[str, ...] | None:
 def one_of(names: Iterable[str], received: object) -> str:
     """List the names allowed; where one is near to what was received, ask whether that is meant."""
     names = list(names)
-    near = difflib.get_close_matches(received[:60], names, n=1) if isinstance(received, str) else []
     listed = names[0] if len(names) == 1 else "one of " + ", ".join(names)
-    return listed + (f" (did you mean {near[0]}?)" if near else "")
+    return listed + (did_you_mean(received, names) if isinstance(received, str) else "")
 
 
 def _hint(value: object, kind: type) -> str:

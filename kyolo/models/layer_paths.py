@@ -1,7 +1,8 @@
 """Layers by name: a part of the detector, or a path below one."""
 
-import difflib
 import re
+
+from kyolo.errors import did_you_mean
 
 PARTS = ("backbone", "top", "neck", "head")
 
@@ -76,5 +77,4 @@ def _what_there_is(layers, name):
         known = [path for path in layers if path.startswith(f"{part}/")]
         starts = dict.fromkeys(re.match(r"[^/_]+/[^/_]+", path)[0] for path in known)
         expected = f"{expected}, such as {', '.join(starts)}"
-    nearest = difflib.get_close_matches(name, known, 1)
-    return f"{expected} (did you mean {nearest[0]}?)" if nearest else expected
+    return expected + did_you_mean(name, known)

@@ -1,5 +1,6 @@
 """`kyolo describe`: parts and their costs, by hand."""
 
+import functools
 import json
 from unittest import mock
 
@@ -77,9 +78,16 @@ class DescribeTest(TestCase):
 
     def test_without_the_weights_of_a_backbone(self):
         """Costs need no weights, and so nothing is fetched."""
-        with mock.patch.object(keras.utils, "get_file", side_effect=AssertionError):
-            fetched = "model.backbone={kind: mobilenet_v3, size: small, weights: imagenet}"
-            self.assertIn("backbone", self.describe("--set", fetched))
+        make, asked = keras.applications.MobileNetV3Small, []
+
+        @functools.wraps(make)
+        def noted(*args, **kwargs):
+            asked.append(kwargs["weights"])
+            return make(*args, **{**kwargs, "weights": None})
+
+        with mock.patch.object(keras.applications, "MobileNetV3Small", noted):
+            self.describe("--set", "model.backbone={kind: mobilenet_v3, size: small, weights: imagenet}")
+        self.assertEqual(asked, [None])
 
     def test_table(self):
         other = self.write("model: {attention: [{kind: simam, at: P3}]}\n")

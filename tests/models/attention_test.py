@@ -35,6 +35,7 @@ class AttentionTest(tf.test.TestCase, parameterized.TestCase):
         attended = build(levels=LEVELS, attention=tuple(AttentionConfig(kind=kind, at=place) for place in places))
         report = transfer_weights(attended, baseline)
         self.assertEqual((report.unused, report.mismatched), ((), ()))
+        self.assertEqual({path.split("/")[1] for path in report.new}, {f"attention_{place}_{kind}" for place in places})
         found = attended(IMAGES, training=training)
         for name, output in baseline(IMAGES, training=training).items():
             self.assertAllInRange(output, -100, 100)

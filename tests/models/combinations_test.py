@@ -17,6 +17,7 @@ from kyolo import registry
 from kyolo.config import AttentionConfig, BackboneConfig, ModelConfig
 from kyolo.config.model import PLACES
 from kyolo.export import TFLiteDetector, to_tflite
+from kyolo.layers import GAM
 from kyolo.losses import DetectionLoss
 from tests.models.build_test import RUNS
 from tests.test_case import ROOT
@@ -101,6 +102,8 @@ class CombinationsTest(tf.test.TestCase, parameterized.TestCase):
         config = {"num_classes": 3, "levels": levels, "backbone": BackboneConfig(size="p")}
         blocks = tuple(AttentionConfig(kind="gam", at=place) for place in places)
         plain, attended = (kyolo.build_detector(ModelConfig(**config, attention=each)) for each in ((), blocks))
+        found = {layer.name for layer in attended._flatten_layers() if isinstance(layer, GAM)}
+        self.assertEqual(found, {f"attention_{place}_gam" for place in places})
         images = np.random.default_rng(0).integers(0, 256, (1, 64, 128, 3)).astype("uint8")
         for name, output in plain(images).items():
             self.assertAllClose(attended(images)[name], output, rtol=1e-5, atol=1e-5)

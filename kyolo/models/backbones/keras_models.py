@@ -1,6 +1,5 @@
 """Backbones from any Keras model: one of keras.applications, a `.keras` file, or a model that a program hands in."""
 
-import difflib
 import os
 import sys
 import types
@@ -8,7 +7,7 @@ import zipfile
 
 import keras
 
-from kyolo.errors import InputError
+from kyolo.errors import InputError, did_you_mean
 from kyolo.models.backbones.taps import first_line, loaded, stride_of, tap
 from kyolo.models.pyramid import BACKBONE_TOP, LEVELS, level_stride
 
@@ -102,7 +101,7 @@ def _named(name):
     models = {key: value for key, value in vars(keras.applications).items() if isinstance(value, types.FunctionType)}
     if name not in models:
         expected = "expected a .keras file, or a model of keras.applications, as ResNet50V2"
-        raise ValueError(f"model: {expected}, received {name!r}{_near(name, models)}")
+        raise ValueError(f"model: {expected}, received {name!r}{did_you_mean(name, models)}")
     return models[name]
 
 
@@ -135,7 +134,7 @@ def _by_stride(model, names):
     for name in names:
         layer = next((layer for layer in model.layers if layer.name == name), None)
         if layer is None or isinstance(layer, keras.Model):
-            received = f"{name!r}{_near(name, [layer.name for layer in model.layers])}"
+            received = f"{name!r}{did_you_mean(name, [layer.name for layer in model.layers])}"
             raise ValueError(f"layers: expected layers of {model.name}, none of them a model, received {received}")
         stride = stride_of(model, layer.output)
         if stride not in LEVEL_OF or LEVEL_OF[stride] in outputs:
@@ -144,8 +143,3 @@ def _by_stride(model, names):
             raise ValueError(f"layers: {expected}, received {name!r} of stride {stride:g}{again}")
         outputs[LEVEL_OF[stride]] = layer.output
     return outputs
-
-
-def _near(name, names):
-    near = difflib.get_close_matches(name, names, n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
