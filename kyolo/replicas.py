@@ -3,7 +3,8 @@
 import types
 
 import tensorflow as tf
-from keras.src.optimizers.base_optimizer import BaseOptimizer
+
+from kyolo import _compat
 
 
 def count_replicas():
@@ -13,7 +14,7 @@ def count_replicas():
 
 def on_several_machines():
     """Whether the replicas are those of a `tf.distribute.MultiWorkerMirroredStrategy` of several workers."""
-    return tf.distribute.get_strategy().extended._in_multi_worker_mode()
+    return _compat.in_multi_worker_mode(tf.distribute.get_strategy())
 
 
 def sum_over_replicas(x):
@@ -57,7 +58,4 @@ def sum_gradients_first(optimizer):
         apply([None if grad is None else next(sums) for grad in grads], trainable_variables)
 
     optimizer.apply = sum_and_apply
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
-    for name in ("_apply_weight_decay", "_backend_update_step", "_backend_increment_gradient_accumulators"):
-        method = getattr(BaseOptimizer, name)  # as they are for one replica, where the backend's know of several
-        setattr(inner, name, types.MethodType(method, inner))
+    _compat.use_local_updates(getattr(optimizer, "inner_optimizer", optimizer))

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
+from kyolo import _compat
 from kyolo.models.pyramid import BEFORE_SPPF
 
 
@@ -93,7 +94,7 @@ def _graph_operations(graph):
     total = 0
     for op in graph.get_operations():
         if op.type in ("PartitionedCall", "StatefulPartitionedCall"):
-            total += _graph_operations(graph._get_function(op.get_attr("f").name).graph)
+            total += _graph_operations(_compat.called_graph(graph, op))
         else:
             total += _operations(op)
     return total

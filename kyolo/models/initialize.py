@@ -6,6 +6,7 @@ import zlib
 
 import keras
 
+from kyolo import _compat
 from kyolo.layers.conv_bn_act import conv_initializer
 
 
@@ -33,7 +34,7 @@ def is_random_state(variable):
 
 def finalize_states(model):
     """Lets layers that keep what they computed from their weights, as `Normalization`, compute it anew."""
-    for layer in model._flatten_layers():
+    for layer in _compat.flatten_layers(model):
         if layer.built and hasattr(layer, "finalize_state"):
             layer.finalize_state()
 
@@ -50,8 +51,8 @@ def seed_weights(model, seed, leave_out=()):
         seed: whole number.
         leave_out: layers in it that keep the weights that they have. Default none.
     """
-    left_out = {id(inner) for layer in leave_out for inner in layer._flatten_layers()}
-    for layer in model._flatten_layers():
+    left_out = {id(inner) for layer in leave_out for inner in _compat.flatten_layers(layer)}
+    for layer in _compat.flatten_layers(model):
         if id(layer) in left_out:
             continue
         depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)

@@ -2,6 +2,7 @@
 
 import re
 
+from kyolo import _compat
 from kyolo.errors import did_you_mean
 
 PARTS = ("backbone", "top", "neck", "head")
@@ -11,8 +12,8 @@ def layers_by_path(detector):
     """The layers that have weights of their own, by path, such as "backbone/stem_1_conv" or "head/P4_box_1/norm"."""
     layers = {}
     for part in PARTS:
-        for layer in getattr(detector, part)._flatten_layers():
-            own = [*layer._trainable_variables, *layer._non_trainable_variables]
+        for layer in _compat.flatten_layers(getattr(detector, part)):
+            own = _compat.own_variables(layer)
             if own:
                 path = own[0].path.rpartition("/")[0]
                 # Paths of the backbone's variables begin with the layer, those of the other parts with the part.

@@ -2,6 +2,8 @@
 
 import keras
 
+from kyolo import _compat
+
 
 def build_layers(layers, shape):
     """Builds layers that keep the shape, and what is inside them, also where they leave that to their first call.
@@ -14,7 +16,7 @@ def build_layers(layers, shape):
         if getattr(made, "shape", None) != tuple(shape):
             received = getattr(made, "shape", type(made).__name__)
             raise ValueError(f"expected a layer that keeps maps {tuple(shape)}, received {received}")
-        for inner in layer._flatten_layers():
+        for inner in _compat.flatten_layers(layer):
             if not inner.built:
                 raise ValueError(f"expected a layer that builds what is in it, received {inner.name} not built")
 

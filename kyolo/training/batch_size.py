@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.client import device_lib  # the only place that says what a GPU's allocator may take
 
+from kyolo import _compat
 from kyolo.config import Config, image_hw, training_hw
 from kyolo.data import Index
 from kyolo.data.sampling import BatchSizes
@@ -40,9 +40,8 @@ def resolve_batch_size(config: Config, index: Index, replicas: int = 1) -> int:
     images = index.num_images // replicas
     if not tf.config.list_physical_devices("GPU"):
         return replicas * max(min(CPU_BATCH_SIZE // replicas, images), 1)
-    limits = [device.memory_limit for device in device_lib.list_local_devices() if device.device_type == "GPU"]
     most = max(MAX_BATCH_SIZE // replicas, 1)
-    return replicas * choose_batch_size(_measure_steps(config, index), min(limits), images, most)
+    return replicas * choose_batch_size(_measure_steps(config, index), min(_compat.gpu_memory_limits()), images, most)
 
 
 def choose_batch_size(peaks: Sequence[tuple[int, int]], memory: int, images: int, most: int = MAX_BATCH_SIZE) -> int:
