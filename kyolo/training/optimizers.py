@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
+from kyolo import _compat
 from kyolo.config import ConfigError, TrainConfig
 from kyolo.models.detector import Detector
 from kyolo.models.layer_paths import values_by_variable
 from kyolo.training.schedules import WarmupDecay
 
-NOT_DECAYED = ["bias", "gamma", "beta"]
+DECAYED_RANK = 2  # kernels; biases, scales and norms have rank 1 or 0
 
 
 class _DetectorOptimizer:
@@ -27,11 +28,10 @@ class _DetectorOptimizer:
         self.learning_rate_factors = dict(learning_rate_factors or {})
         # Keras' own decay would follow the rate without factors, and compute the rate anew for each weight.
         self._decay, self.weight_decay = self.weight_decay, None
-        self.exclude_from_weight_decay(var_names=NOT_DECAYED)
 
     def build(self, variables):
         factors = self.learning_rate_factors
-        self._factors = {self._var_key(v): factors[v.path] for v in variables if v.path in factors}
+        self._factors = {_compat.variable_key(self, v): factors[v.path] for v in variables if v.path in factors}
         super().build(variables)
 
     def apply(self, grads, trainable_variables=None):
@@ -42,10 +42,10 @@ class _DetectorOptimizer:
 
     def update_step(self, gradient, variable, learning_rate):
         rate = tf.cast(learning_rate, variable.dtype)
-        factor = self._factors.get(self._var_key(variable))
+        factor = self._factors.get(_compat.variable_key(self, variable))
         if factor is not None:
             rate *= factor
-        if self._decay and self._use_weight_decay(variable):
+        if self._decay and len(variable.shape) >= DECAYED_RANK:
             self.assign_sub(variable, variable * (self._decay * rate))
         self._move(variable, tf.cast(gradient, variable.dtype), rate)
 
@@ -56,7 +56,7 @@ class _DetectorOptimizer:
 
 @keras.saving.register_keras_serializable("kyolo")
 class AdamW(_DetectorOptimizer, keras.optimizers.AdamW):
-    """AdamW with learning-rate factors and accumulated gradients that sum; only kernels decay.
+    """AdamW with learning-rate factors and accumulated gradients that sum; only weights of rank 2 or more decay.
 
     Formula and state are Keras'. A step is one operation of TensorFlow's for each weight where Keras has thirty: a
     detector's first step, which builds and optimises the graph, takes a third less time.
@@ -77,12 +77,12 @@ class AdamW(_DetectorOptimizer, keras.optimizers.AdamW):
         super().__init__(*args, **kwargs)
 
     def _move(self, variable, gradient, rate):
-        index = self._get_variable_index(variable)
+        first, second = _compat.adam_moments(self, variable)
         step = tf.cast(self.iterations + 1, variable.dtype)
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
-            m=self._momentums[index].value.handle,
-            v=self._velocities[index].value.handle,
+            m=first.value.handle,
+            v=second.value.handle,
             beta1_power=self.beta_1**step,
             beta2_power=self.beta_2**step,
             lr=rate,
@@ -95,7 +95,7 @@ class AdamW(_DetectorOptimizer, keras.optimizers.AdamW):
 
 @keras.saving.register_keras_serializable("kyolo")
 class SGD(_DetectorOptimizer, keras.optimizers.SGD):
-    """SGD with learning-rate factors and accumulated gradients that sum; only kernels decay.
+    """SGD with learning-rate factors and accumulated gradients that sum; only weights of rank 2 or more decay.
 
     Args:
         *args: see `keras.optimizers.SGD`.
@@ -110,7 +110,7 @@ class SGD(_DetectorOptimizer, keras.optimizers.SGD):
 def build_optimizer(
     config: TrainConfig, steps_per_epoch: int, detector: Detector | None = None
 ) -> keras.optimizers.Optimizer:
-    """Builds the optimizer with its learning-rate schedule; only kernels decay.
+    """Builds the optimizer with its learning-rate schedule; only weights of rank 2 or more decay.
 
     Args:
         config: the block `train`.

@@ -22,19 +22,19 @@ class AdamWTest(tf.test.TestCase, parameterized.TestCase):
     def test_steps_are_those_of_the_paper(self, jit_compile):
         rate, decay, beta_1, beta_2, epsilon = 0.1, 0.2, 0.8, 0.9, 1e-3
         optimizer = optimizers.AdamW(rate, weight_decay=decay, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon)
-        variable = keras.Variable([1.0, -2.0], name="kernel")
+        variable = keras.Variable([[1.0, -2.0]], name="kernel")
         optimizer.build([variable])
         apply = tf.function(lambda gradient: optimizer.apply([gradient]), jit_compile=jit_compile)
         weights, first, second = np.array([1.0, -2.0]), np.zeros(2), np.zeros(2)
         for step, gradient in enumerate(([0.5, 1.0], [-1.5, 0.0], [0.1, 3.0]), start=1):
-            apply(tf.constant(gradient))
+            apply(tf.constant([gradient]))
             weights -= rate * decay * weights
             first = beta_1 * first + (1 - beta_1) * np.array(gradient)
             second = beta_2 * second + (1 - beta_2) * np.square(gradient)
             corrected = np.sqrt(second / (1 - beta_2**step))
             # Keras and TensorFlow add epsilon before they correct the bias, the paper after it.
             weights -= rate * first / (1 - beta_1**step) / (corrected + epsilon / np.sqrt(1 - beta_2**step))
-            self.assertAllClose(variable, weights, rtol=1e-6)
+            self.assertAllClose(variable[0], weights, rtol=1e-6)
 
     def test_survives_its_configuration(self):
         optimizer = optimizers.AdamW(0.1, weight_decay=0.2, beta_1=0.8)
@@ -49,13 +49,13 @@ class AdamWTest(tf.test.TestCase, parameterized.TestCase):
 
 class OptimizersTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters("adamw", "sgd")
-    def test_only_kernels_decay(self, kind):
+    def test_only_weights_of_rank_two_and_more_decay(self, kind):
         optimizer = build_optimizer(settings(kind=kind, learning_rate=0.5, weight_decay=0.1), steps_per_epoch=4)
-        names = ("kernel", "bias", "gamma", "beta")
-        variables = [keras.Variable([1.0], name=name) for name in names]
-        optimizer.apply([tf.zeros(1)] * 4, variables)
-        # Without a gradient a step is w - rate * decay * w: 1 - 0.5 * 0.1 for kernels, nothing for the others.
-        self.assertAllClose([variable.numpy()[0] for variable in variables], [0.95, 1, 1, 1])
+        shapes = {"kernel": (3, 3, 2, 2), "table": (2, 2), "bias": (2,), "gamma": (2,), "strength": (1,), "scale": ()}
+        variables = [keras.Variable(np.ones(shape, "float32"), name=name) for name, shape in shapes.items()]
+        optimizer.apply([tf.zeros(shape) for shape in shapes.values()], variables)
+        # Without a gradient a step is w - rate * decay * w: 1 - 0.5 * 0.1 for rank 2 and more, nothing for the others.
+        self.assertAllClose([np.mean(variable) for variable in variables], [0.95, 0.95, 1, 1, 1, 1])
 
     def test_sgd_clips_the_global_norm(self):
         optimizer = build_optimizer(
@@ -105,9 +105,9 @@ class OptimizersTest(tf.test.TestCase, parameterized.TestCase):
         optimizer = optimizers.AdamW(
             0.1, beta_1=0.9, beta_2=0.99, weight_decay=0.5, learning_rate_factors={"slow": 0.1}
         )
-        variables = [keras.Variable([2.0], name=name) for name in ("slow", "other")]
+        variables = [keras.Variable([[2.0]], name=name) for name in ("slow", "other")]
         for gradient in (3.0, -1.0):
-            optimizer.apply([tf.constant([gradient])] * 2, variables)
+            optimizer.apply([tf.constant([[gradient]])] * 2, variables)
         for variable, rate in zip(variables, (0.01, 0.1), strict=True):
             # Decoupled: w -= rate 0.5 w, then w -= rate m / sqrt(v) with the means m of g and v of g^2, each divided by
             # 1 - beta^step: the first step moves by rate x sign(g).
@@ -116,21 +116,21 @@ class OptimizersTest(tf.test.TestCase, parameterized.TestCase):
                 mean, square = 0.9 * mean + 0.1 * gradient, 0.99 * square + 0.01 * gradient**2
                 weight -= rate * 0.5 * weight
                 weight -= rate * mean / (1 - 0.9**step) / np.sqrt(square / (1 - 0.99**step))
-            self.assertAllClose(variable, [weight], rtol=1e-5)
+            self.assertAllClose(variable, [[weight]], rtol=1e-5)
 
     def test_sgd_with_two_factors(self):
         factors = {"fast": 10.0}
         optimizer = optimizers.SGD(0.01, 0.5, nesterov=True, weight_decay=0.2, learning_rate_factors=factors)
-        variables = [keras.Variable([2.0], name=name) for name in ("fast", "other")]
+        variables = [keras.Variable([[2.0]], name=name) for name in ("fast", "other")]
         for gradient in (3.0, -1.0):
-            optimizer.apply([tf.constant([gradient])] * 2, variables)
+            optimizer.apply([tf.constant([[gradient]])] * 2, variables)
         for variable, rate in zip(variables, (0.1, 0.01), strict=True):
             weight, velocity = 2.0, 0.0
             for gradient in (3.0, -1.0):
                 weight -= rate * 0.2 * weight
                 velocity = 0.5 * velocity - rate * gradient
                 weight += 0.5 * velocity - rate * gradient
-            self.assertAllClose(variable, [weight], rtol=1e-5)
+            self.assertAllClose(variable, [[weight]], rtol=1e-5)
 
     @parameterized.parameters("adamw", "sgd")
     def test_config_keeps_factors_and_decay(self, kind):
@@ -140,10 +140,10 @@ class OptimizersTest(tf.test.TestCase, parameterized.TestCase):
         text = json.dumps(keras.saving.serialize_keras_object(optimizer))
         again = keras.saving.deserialize_keras_object(json.loads(text))
         self.assertEqual(again.get_config(), optimizer.get_config())
-        variables = [keras.Variable([1.0], name=name) for name in ("kernel", "bias")]
+        variables = [keras.Variable([[1.0]], name="kernel"), keras.Variable([1.0], name="bias")]
         for _ in range(2):
-            again.apply([tf.zeros(1)] * 2, variables)
-        self.assertAllClose([variable.numpy()[0] for variable in variables], [1 - 0.5 * 0.5 * 0.1, 1])
+            again.apply([tf.zeros((1, 1)), tf.zeros(1)], variables)
+        self.assertAllClose([np.mean(variable) for variable in variables], [1 - 0.5 * 0.5 * 0.1, 1])
 
     def test_momentum_is_used(self):
         optimizer = build_optimizer(
