@@ -4,10 +4,28 @@ One function serves evaluation, prediction and export, so that they cannot disag
 """
 
 import math
+from dataclasses import dataclass
 
 import tensorflow as tf
 
 MAX_CANDIDATES = 30_000
+
+
+@dataclass(frozen=True)
+class NMSSettings:
+    """Thresholds of NMS. The defaults are for looking at images; AP is measured at 0.001 and multi-label.
+
+    Attributes:
+        confidence: a detection's score is above it.
+        iou: of two boxes of one class that overlap by more than this, the one with the lower score is dropped.
+        max_detections: largest number of detections per image.
+        multi_label: whether a point may be several classes at once, or only its best one.
+    """
+
+    confidence: float = 0.25
+    iou: float = 0.7
+    max_detections: int = 300
+    multi_label: bool = False
 
 
 def nms(
@@ -63,13 +81,15 @@ def batched_nms(
     iou: float,
     max_detections: int,
     multi_label: bool,
+    window: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     """Keep the best box of every object in each image of a batch.
 
     Greedy suppression among the boxes of one class: boxes of class c are moved by (2 (c mod m), 2 (c div m)), with
     m = ceil(sqrt(K)), so that those of different classes never touch and one pass over all is one pass for each class.
-    Boxes are clipped to 0..1 first. Of equal scores, the lower point and then the lower class comes first. With
-    `multi_label`, at most the 30,000 best (point, class) pairs of an image compete.
+    Boxes are clipped to 0..1 first, and those without area inside the window are dropped. Of equal scores, the lower
+    point and then the lower class comes first. With `multi_label`, at most the 30,000 best (point, class) pairs of an
+    image compete.
 
     With a static batch size the images are unrolled, and a TFLite conversion holds built-in ops only.
 
@@ -80,16 +100,17 @@ def batched_nms(
         iou: of two boxes of a class that overlap by more than this, the one with the lower score goes.
         max_detections: N, the fixed size of the output.
         multi_label: whether every class of a point is a candidate, or its best class only.
+        window: xyxy in 0..1, the part of each input that is image and not padding. Default: all of it.
 
     Input shape:
-        boxes (B, A, 4), scores (B, A, K); A and K static.
+        boxes (B, A, 4), scores (B, A, K), window (B, 4); A and K static.
 
     Returns:
         boxes (B, N, 4), scores (B, N), labels int32 (B, N) by falling score, zeros after the last one;
         num_detections int32 (B,).
     """
     boxes = tf.clip_by_value(tf.convert_to_tensor(boxes), 0.0, 1.0)
-    scores = tf.convert_to_tensor(scores)
+    scores = _without_empty_boxes(boxes, tf.convert_to_tensor(scores), window)
     num_classes = scores.shape[-1]
     find_candidates = _all_classes if multi_label else _best_classes
     boxes, scores, labels = find_candidates(*_with_a_point(boxes, scores))  # (B, M, 4), (B, M), (B, M)
@@ -107,6 +128,16 @@ def batched_nms(
         tf.gather(labels, kept, batch_dims=1) * tf.cast(valid, tf.int32),
         num_detections,
     )
+
+
+def _without_empty_boxes(boxes: tf.Tensor, scores: tf.Tensor, window: tf.Tensor | None) -> tf.Tensor:
+    """Return the scores, 0 for boxes without area in the window: no threshold lets that pass."""
+    x1, y1, x2, y2 = tf.unstack(boxes, axis=-1)  # (B, A)
+    if window is not None:
+        left, top, right, bottom = tf.unstack(tf.cast(window, boxes.dtype)[:, None], axis=-1)  # (B, 1)
+        x1, y1, x2, y2 = tf.maximum(x1, left), tf.maximum(y1, top), tf.minimum(x2, right), tf.minimum(y2, bottom)
+    empty = tf.logical_or(x1 >= x2, y1 >= y2)
+    return tf.where(empty[..., None], tf.zeros([], scores.dtype), scores)
 
 
 def _with_a_point(boxes: tf.Tensor, scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -1,38 +1,23 @@
 """From a batch of network inputs to detections in pixels of the original images: the one way that all take."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from kyolo.boxes.nms import batched_nms
+from kyolo.boxes.nms import NMSSettings, batched_nms
 
 Detections = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class NMSSettings:
-    """What counts as a detection. The defaults are those for looking at pictures; AP wants 0.001 and multi-label.
-
-    Attributes:
-        confidence: a detection's score is above it.
-        iou: of two boxes of one class that overlap by more than this, the one with the lower score goes.
-        max_detections: the most detections in an image.
-        multi_label: whether a point may be several classes at once, or only its best one.
-    """
-
-    confidence: float = 0.25
-    iou: float = 0.7
-    max_detections: int = 300
-    multi_label: bool = False
 
 
 def detect(
     detector: Any, images: tf.Tensor, letterbox: tf.Tensor, size: tf.Tensor, settings: NMSSettings
 ) -> dict[str, tf.Tensor]:
-    """Run the network, decode, suppress, and go back to the pixels of the original images. Graph or eager.
+    """Run the network, decode, apply NMS, and map the boxes to pixels of the original images. Graph or eager.
+
+    Boxes that lie in the padding of the letterbox are dropped before the detections are counted.
 
     Args:
         detector: a `Detector`, or what is called and decodes like one (`TFLiteDetector`).
@@ -51,13 +36,15 @@ def detect(
     height, width = images.shape[1:3]
     boxes, scores = detector.decode(detector(images, training=False), image_size=(height, width))
     network_size = tf.constant([width, height, width, height], tf.float32)
-    boxes, scores, labels, num_detections = batched_nms(boxes / network_size, scores, **asdict(settings))
-
     letterbox = tf.cast(letterbox, tf.float32)
-    scale, pad = (tf.tile(part, [1, 2])[:, None] for part in tf.split(letterbox, 2, axis=-1))  # (B, 1, 4)
-    limit = tf.tile(tf.cast(size, tf.float32)[:, ::-1], [1, 2])[:, None]  # (B, 1, 4): width, height, width, height
+    scale, pad = (tf.tile(part, [1, 2]) for part in tf.split(letterbox, 2, axis=-1))  # (B, 4)
+    limit = tf.tile(tf.cast(size, tf.float32)[:, ::-1], [1, 2])  # (B, 4): width, height, width, height
+    image = tf.concat([tf.zeros_like(limit[:, :2]), limit[:, 2:]], axis=-1)  # (B, 4): the whole image as a box
+    window = (image * scale + pad) / network_size
+    boxes, scores, labels, num_detections = batched_nms(boxes / network_size, scores, window=window, **asdict(settings))
     # Pads are not negative, so zeros after the last detection stay zeros.
-    boxes = tf.clip_by_value((boxes * network_size - pad) / scale, 0.0, limit)
+    boxes = (boxes * network_size - pad[:, None]) / scale[:, None]
+    boxes = tf.clip_by_value(boxes, 0.0, limit[:, None])
     return {"boxes": boxes, "scores": scores, "labels": labels, "num_detections": num_detections}
 
 
