@@ -9,11 +9,13 @@ from kyolo.data.layout import ReadOptions as ReadOptions
 from kyolo.data.load import load_index as load_index
 from kyolo.data.pipeline import input_errors as input_errors
 from kyolo.data.pipeline import make_dataset as make_dataset
+from kyolo.data.pipeline import plain_batches as plain_batches
 from kyolo.data.report import DataReport as DataReport
 from kyolo.data.shapes import write_shapes as write_shapes
 from kyolo.data.sharded_index import Index as Index
 from kyolo.data.sharded_index import ShardedIndex as ShardedIndex
 from kyolo.data.share import Share as Share
+from kyolo.data.train_stream import TrainStream as TrainStream
 from kyolo.data.transforms import Augmentation as Augmentation
 from kyolo.data.transforms import letterbox as letterbox
 
@@ -27,11 +29,13 @@ __all__ = [
     "ReadOptions",
     "Share",
     "ShardedIndex",
+    "TrainStream",
     "convert",
     "input_errors",
     "letterbox",
     "load_index",
     "make_dataset",
+    "plain_batches",
     "read_image",
     "write_shapes",
 ]

@@ -39,7 +39,7 @@ class Share:
         piece = position % batch_size // self.piece_size(batch_size)
         return (self.first <= piece) & (piece < self.first + self.count)
 
-    def positions(self, batch_size: int, start_step: int) -> tf.data.Dataset:
+    def positions(self, batch_size: int, start_step: int | tf.Tensor) -> tf.data.Dataset:
         """The positions of an endless stream that are read, from a step on; a batch has those next to each other."""
         piece = self.piece_size(batch_size)
         own = self.count * piece

@@ -80,7 +80,7 @@ def train_stream(  # noqa: PLR0913 (what a stream depends on)
     *,
     batch_size: int,
     seed: int,
-    start_step: int = 0,
+    start_step: int | tf.Tensor = 0,
     share: Share = Share(),  # noqa: B008 (frozen)
 ) -> tf.data.Dataset:
     """The endless samples of training, one a position.
@@ -118,12 +118,12 @@ def train_stream(  # noqa: PLR0913 (what a stream depends on)
     return map_in_order(samples, sample)
 
 
-def _shuffled(index: ShardedIndex, seed: int, start: int) -> tf.data.Dataset:
+def _shuffled(index: ShardedIndex, seed: int, start: int | tf.Tensor) -> tf.data.Dataset:
     """The records of all passes from position `start` on, as `read_shard` gives them."""
     mean_bytes = sum(shard.num_bytes for shard in index.shards) / index.num_images
     window = int(np.clip(WINDOW_BYTES / mean_bytes, 1, MAX_WINDOW))
     readers = min(READERS, len(index.shards))
-    first_pass, skipped = divmod(start, index.num_images)
+    first_pass, skipped = start // index.num_images, start % index.num_images
 
     @tf.autograph.experimental.do_not_convert
     def records_of_pass(number: tf.Tensor) -> tf.data.Dataset:
@@ -132,7 +132,7 @@ def _shuffled(index: ShardedIndex, seed: int, start: int) -> tf.data.Dataset:
         records = tf.data.Dataset.from_tensor_slices(shards).interleave(
             index.read_shard, cycle_length=readers, num_parallel_calls=readers, deterministic=True
         )
-        left_out = tf.where(number == first_pass, tf.constant(skipped, tf.int64), 0)
+        left_out = tf.where(number == first_pass, tf.cast(skipped, tf.int64), 0)
         windows = records.batch(window).enumerate().skip(left_out // window).prefetch(1)
         return windows.map(partial(_shuffle, pass_seed)).unbatch().skip(left_out % window)
 

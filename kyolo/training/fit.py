@@ -11,7 +11,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from kyolo.config import Config, training_hw
-from kyolo.data import ImageStore, Index, input_errors
+from kyolo.data import ImageStore, Index, input_errors, plain_batches
 from kyolo.evaluation.detect import NMSSettings, Predictor
 from kyolo.losses import DetectionLoss
 from kyolo.models.build import build_loss
@@ -23,7 +23,7 @@ from kyolo.training.optimizers import build_optimizer
 from kyolo.training.recorder import RunRecorder
 from kyolo.training.resolving import resolve
 from kyolo.training.run_folder import Run, check_new, dtype_policy, from_scratch, open_run, training_folder
-from kyolo.training.splits import load_splits, make_store, train_batches, val_batches, validation_split
+from kyolo.training.splits import load_splits, make_store, train_stream, validation_split
 from kyolo.training.start import start_detector
 
 
@@ -95,12 +95,12 @@ def _train(
 ) -> dict:
     config = run.config
     train_index, val_index = indices
-    batches = partial(train_batches, config, train_index, store, stride=detector.strides[-1])
-    val = val_batches(config, val_index, store)
-    first = batches()
-    steps_per_epoch = first.steps_per_epoch
+    stream = train_stream(config, train_index, store, detector.strides[-1])
+    batches = partial(stream.batches, config.train.epochs)
+    val = plain_batches(val_index, store, config.evaluation.batch_size)
+    steps_per_epoch = stream.steps_per_epoch
     if config.data.repeat_threshold is not None and distribution.is_chief:
-        shown = f"{first.images_per_epoch} images: of the {train_index.num_images}, those with rare classes again"
+        shown = f"{stream.images_per_epoch} images: of the {train_index.num_images}, those with rare classes again"
         tqdm.write(f"an epoch shows {shown} (data.repeat_threshold)\n", file=sys.stderr)
     with distribution.scope():
         detector.compile(

@@ -2,10 +2,8 @@
 
 import dataclasses
 
-import tensorflow as tf
-
 from kyolo.config import Config, ConfigError, DataConfig, image_hw
-from kyolo.data import Augmentation, ImageStore, Index, ReadOptions, Share, load_index, make_dataset
+from kyolo.data import Augmentation, ImageStore, Index, ReadOptions, TrainStream, load_index
 from kyolo.errors import InputError
 
 
@@ -52,49 +50,21 @@ def validation_split(config: Config) -> str:
     return "dev" if config.data.dev_fraction else "val"
 
 
-def train_batches(
-    config: Config,
-    index: Index,
-    store: ImageStore,
-    *,
-    stride: int = 32,
-    start_step: int = 0,
-    share: Share = Share(),  # noqa: B008 (frozen)
-) -> tf.data.Dataset:
-    """The endless batches of training.
+def train_stream(config: Config, index: Index, store: ImageStore, stride: int) -> TrainStream:
+    """The batches of training.
 
     Args:
         config: its recipe.
         index: the split that is trained on.
         store: of its images.
         stride: the network's largest, for `augment.multi_scale`.
-        start_step: batches to leave out.
-        share: the part of each batch that is read. Default: all of it.
     """
-    return make_dataset(
+    return TrainStream(
         index,
-        "train",
-        image_size=store.image_size,
+        store,
+        Augmentation(**dataclasses.asdict(config.augment)),
         batch_size=config.train.batch_size,
-        fit=store.fit,
-        augment=Augmentation(**dataclasses.asdict(config.augment)),
         seed=config.train.seed,
-        epochs=config.train.epochs,
-        cache=store,
-        start_step=start_step,
         repeat_threshold=config.data.repeat_threshold,
         stride=stride,
-        share=share,
-    )
-
-
-def val_batches(config: Config, index: Index, store: ImageStore) -> tf.data.Dataset:
-    """The batches that are scored, in order and not augmented."""
-    return make_dataset(
-        index,
-        validation_split(config),
-        image_size=store.image_size,
-        batch_size=config.evaluation.batch_size,
-        fit=store.fit,
-        cache=store,
     )
