@@ -18,10 +18,13 @@ class DetectionLoss:
 
     Each part is a sum over points, divided by the sum of all target scores (at least 1): classification over all
     points and classes, the other two over the assigned points, weighted by their target score. The loss is the
-    weighted sum of the parts, times the batch size, so that gradients sum over images, as in YOLOv8.
+    weighted sum of the parts, times the number of images, so that gradients sum over images, as in YOLOv8.
 
-    Of several replicas each computes its share: target scores and batch size are summed over all of them, so that the
-    sum of their losses, and of their gradients, is that of one replica with the whole batch.
+    The weight of an image multiplies its terms, its target scores in the divisor, and its share of the number of
+    images: weight 2 is the image twice, weight 0 a batch without it.
+
+    Of several replicas each computes its share: target scores and images are summed over all of them, so that the sum
+    of their losses, and of their gradients, is that of one replica with the whole batch.
 
     Args:
         box: name of a box loss, such as "siou", or a `keras.losses.Loss` on `(..., 4)` xyxy boxes in pixels. Default
@@ -52,7 +55,7 @@ class DetectionLoss:
         self.assigner = _checked({} if assigner is None else assigner)
 
     def build(self, add_weight):
-        """Makes the variables that the parts need; called by `Detector.compile`, as `BoxLoss.build`."""
+        """Make the variables that the parts need; called by `Detector.compile`, as `BoxLoss.build`."""
         if isinstance(self.box, BoxLoss):
             # Each detector has one of its own, with its own variables. copy.copy would go through Keras' serialisation.
             own = object.__new__(type(self.box))
@@ -60,15 +63,16 @@ class DetectionLoss:
             self.box = own
             self.box.build(add_weight)
 
-    def parts(self, y_true, y_pred, anchor_points, strides, training=False):
-        """Computes the parts, not weighted, in float32.
+    def parts(self, y_true, y_pred, anchor_points, strides, training=False, sample_weight=None):
+        """Compute the parts, not weighted, in float32.
 
         Args:
             y_true: dict with `boxes` `(B, G, 4)` xyxy pixels, `labels` and `mask` `(B, G)`, True for real objects.
             y_pred: dict with `box_logits` `(B, A, 4, R)` and `class_logits` `(B, A, K)`.
             anchor_points: `(A, 2)` x, y in pixels.
             strides: `(A,)` stride of each point in pixels.
-            training: whether the variables that the parts keep, such as WIoU's mean, move.
+            training: whether the variables that the parts keep, such as WIoU's mean, are updated.
+            sample_weight: `(B,)` weight of each image. Default: 1.
 
         Returns:
             Dict of scalars `box`, `classification`, `dfl`; of several replicas they are shares, to be summed.
@@ -86,25 +90,35 @@ class DetectionLoss:
             strides=strides,
         )
         weight = ops.sum(target.target_scores, axis=-1)  # (B, A), 0 for points without an object
+        classification = self.classification.call(target.target_scores, class_logits)  # (B, A, K)
+        counted = target.fg_mask  # (B, A)
+        if sample_weight is not None:
+            image_weight = ops.cast(sample_weight, "float32")[:, None]  # (B, 1)
+            weight, classification = weight * image_weight, classification * image_weight[..., None]
+            counted = counted & (image_weight > 0)
         distances = boxes_to_distances(target.target_boxes, anchor_points) / strides[:, None]
         sums = {
             "box": ops.sum(self.box.call(target.target_boxes, pred_boxes) * weight),
-            "classification": ops.sum(self.classification.call(target.target_scores, class_logits)),
+            "classification": ops.sum(classification),
             "dfl": ops.sum(self.dfl.call(distances, box_logits) * weight),
         }
         if training and isinstance(self.box, BoxLoss):
-            self.box.update(target.target_boxes, pred_boxes, target.fg_mask)
+            self.box.update(target.target_boxes, pred_boxes, counted)
         normalizer = ops.maximum(sum_over_replicas(ops.sum(weight)), 1)
         return {name: value / normalizer for name, value in sums.items()}
 
-    def total(self, parts, batch_size):
-        """Weighs the parts and scales their sum by the batch size of all replicas together."""
-        batch_size = sum_over_replicas(ops.cast(batch_size, "float32"))
-        return sum(self.weights[name] * value for name, value in parts.items()) * batch_size
+    def total(self, parts, images=1.0):
+        """Return the weighted sum of the parts, times the number of images."""
+        return sum(self.weights[name] * value for name, value in parts.items()) * images
 
-    def __call__(self, y_true, y_pred, anchor_points, strides):
-        batch_size = ops.shape(y_pred["class_logits"])[0]
-        return self.total(self.parts(y_true, y_pred, anchor_points, strides), batch_size)
+    def __call__(self, y_true, y_pred, anchor_points, strides, sample_weight=None):
+        """Compute the loss: `total` of `parts`; the arguments are those of `parts`.
+
+        Returns:
+            A scalar; of several replicas a share, to be summed.
+        """
+        parts = self.parts(y_true, y_pred, anchor_points, strides, sample_weight=sample_weight)
+        return self.total(parts, count_images(y_pred["class_logits"], sample_weight))
 
     def get_config(self):
         return {
@@ -118,6 +132,17 @@ class DetectionLoss:
     def from_config(cls, config):
         losses = {name: keras.losses.deserialize(config[name]) for name in ("box", "classification")}
         return cls(**{**config, **losses})
+
+
+def count_images(batch, sample_weight=None):
+    """Count the images of a batch, of all replicas together, each as often as its weight says.
+
+    Args:
+        batch: `(B, ...)` tensor.
+        sample_weight: `(B,)` weight of each image. Default: 1.
+    """
+    images = ops.shape(batch)[0] if sample_weight is None else ops.sum(ops.cast(sample_weight, "float32"))
+    return sum_over_replicas(ops.cast(images, "float32"))
 
 
 def _checked(assigner):

@@ -1,28 +1,39 @@
 """The detector: backbone, top, neck and head, trained by `fit`."""
 
-import contextlib
-import copy
+import functools
+import inspect
+from dataclasses import asdict
 
 import keras
 from keras import ops
 
 from kyolo.boxes.anchor_points import make_anchor_points
 from kyolo.boxes.distances import distances_to_boxes, expected_distances
-from kyolo.losses.detection import DetectionLoss
-from kyolo.models.ema import ExponentialMovingAverage
-from kyolo.models.layer_paths import PARTS, select_layers
-from kyolo.replicas import count_replicas, on_several_machines, sum_gradients_first, sum_over_replicas
+from kyolo.boxes.nms import NMSSettings, batched_nms
+from kyolo.models.layer_paths import PARTS, layers_by_path, select_layers
+from kyolo.models.trainer import DetectorTrainer
+
+FITS = ("letterbox", "stretch")
 
 
 @keras.saving.register_keras_serializable("kyolo")
-class Detector(keras.Model):
-    """A YOLOv8-type detector. `kyolo.build_detector` puts one together from a configuration.
+class Detector(DetectorTrainer):
+    """A YOLOv8-type detector. `kyolo.build_detector` and `kyolo.YOLOv8` put one together.
+
+    It is a `keras.Model`: `fit`, `evaluate`, `predict`, `save` and callbacks work as in Keras. With a moving average
+    (`compile(ema_decay=...)`) the averaged weights are the detector's weights everywhere except inside the training
+    steps of `fit` and `train_on_batch`: what is evaluated at the end of an epoch is what is saved.
 
     Args:
         backbone: `keras.Model` from RGB images to a dict of maps by level name.
         top: `PyramidTop`: attention, SPPF and the levels above the backbone's.
         neck: layer from the list of maps to a list of maps of the same sizes, with the head's channels.
         head: `DetectionHead`.
+        image_size: size of the network's input in pixels, one number or `(height, width)`. Default 640.
+        image_fit: how images are brought to that size: "letterbox" keeps the aspect ratio and pads, "stretch" does not.
+            Default "letterbox".
+        class_names: name of each class. Default: "0", "1", ...
+        nms: `NMSSettings` of `predict` and `detect`, or a dict of them. Default `NMSSettings()`.
         frozen: names of layers that do not learn, as `freeze` takes them. Default none.
 
     Input shape:
@@ -32,25 +43,41 @@ class Detector(keras.Model):
         Dict of float32 `box_logits` `(B, A, 4, R)` and `class_logits` `(B, A, K)`; `decode` turns it into boxes.
 
     Example:
-        >>> detector = build_detector(ModelConfig(num_classes=3))
-        >>> detector.compile(optimizer=keras.optimizers.AdamW(1e-3), ema_decay=0.9999)
-        >>> detector.fit(make_dataset("path/to/set", "train"), epochs=60)
+        >>> detector = kyolo.YOLOv8("n", class_names=["cell"], image_size=64)
+        >>> detector(np.zeros((1, 64, 64, 3)))["class_logits"].shape  # 8 x 8 + 4 x 4 + 2 x 2 points, one class
+        TensorShape([1, 84, 1])
     """
 
-    def __init__(self, backbone, top, neck, head, frozen=(), name="detector", **kwargs):
+    def __init__(  # noqa: PLR0913 (the parts, and what the detector knows of its input)
+        self,
+        backbone,
+        top,
+        neck,
+        head,
+        image_size=640,
+        image_fit="letterbox",
+        class_names=None,
+        nms=None,
+        frozen=(),
+        name="detector",
+        **kwargs,
+    ):
         super().__init__(name=name, **kwargs)
         self.backbone = backbone
         self.top = top
         self.neck = neck
         self.head = head
-        self.ema = None
-        self._loss_weights = []
         # Built here and not inside a call: the paths of the variables then do not begin with the detector's own name.
         for part, levels in ((self.top, self.top.levels), (self.neck, self.top.levels), (self.head, self.levels)):
             if not part.built:
                 part.build([(None, None, None, level.channels) for level in levels])
         self.built = True
-        self.frozen = []
+        self.image_size = _checked_size(image_size, self.strides[-1])
+        if image_fit not in FITS:
+            raise ValueError(f"image_fit: expected one of {', '.join(FITS)}, got {image_fit!r}.")
+        self.image_fit = image_fit
+        self.class_names = _checked_names(class_names, self.num_classes)
+        self.nms = NMSSettings(**nms) if isinstance(nms, dict) else nms or NMSSettings()
         for layers in frozen:
             self.freeze(layers)
 
@@ -69,19 +96,15 @@ class Detector(keras.Model):
         """Number of classes K."""
         return self.head.num_classes
 
-    @property
-    def loss_variables(self):
-        """Those of `variables` that the loss keeps, such as WIoU's mean; none of them predicts anything."""
-        return [getattr(self, name) for name in self._loss_weights]
-
     def call(self, images, training=None):
+        _check_input(images.shape, self.strides[-1])
         maps = self.backbone(images, training=training)
         for part in (self.top, self.neck, self.head):
             maps = part(maps, training=training)
         return maps
 
     def decode(self, outputs, image_size):
-        """Turns logits into boxes and scores.
+        """Turn logits into boxes and scores.
 
         Args:
             outputs: what `call` returns.
@@ -94,108 +117,84 @@ class Detector(keras.Model):
         distances = expected_distances(outputs["box_logits"]) * strides[:, None]
         return distances_to_boxes(distances, points), ops.sigmoid(outputs["class_logits"])
 
-    def compile(self, optimizer="adamw", loss=None, *, ema_decay=None, jit_compile=False, **kwargs):
-        """Prepares for `fit`.
-
-        Args:
-            optimizer: a Keras optimizer or its name. Default "adamw".
-            loss: a `DetectionLoss`. Default `DetectionLoss()`.
-            ema_decay: decay of the moving average of weights that `ema_weights` gives; None for none. Default None.
-                `save` writes the weights as they are: call it in a `with detector.ema_weights()` to keep the average.
-            jit_compile: whether the training step is compiled by XLA. Default False.
-            **kwargs: other arguments of `keras.Model.compile`.
-
-        Raises:
-            ValueError: `loss` is another's, such as a box loss alone.
-        """
-        if not isinstance(loss, DetectionLoss | None):
-            raise ValueError(f"loss: expected a DetectionLoss, such as DetectionLoss(box='siou'), received {loss!r}")
-        super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
-        self.optimizer.build(self.trainable_variables)  # else the first step would be traced twice
-        if self.distribute_strategy.num_replicas_in_sync > 1:
-            sum_gradients_first(self.optimizer)
-        for name in self._loss_weights:  # of the loss before, if any
-            delattr(self, name)
-        self._loss_weights = []
-        averaged = self.variables  # the loss' own are no part of what predicts
-        self.detection_loss = DetectionLoss() if loss is None else copy.copy(loss)
-        self.detection_loss.build(self._add_loss_weight)
-        self.part_means = {name: keras.metrics.Mean(name=name) for name in self.detection_loss.weights}
-        self.ema = None if ema_decay is None else ExponentialMovingAverage(averaged, ema_decay)
-        self._compile_arguments = {"ema_decay": ema_decay, "jit_compile": jit_compile}
-
-    def _add_loss_weight(self, **kwargs):
-        # Every replica assigns the same value: losses sum over replicas what they keep.
-        variable = self.add_weight(trainable=False, aggregation="only_first_replica", **kwargs)
-        # An attribute's name of our own: the variable's is the loss' choice, and may be that of a part.
-        self._loss_weights.append(f"_loss_weight_{len(self._loss_weights)}")
-        setattr(self, self._loss_weights[-1], variable)
-        return variable
-
-    def save_own_variables(self, store):
-        for variable in self.loss_variables:
-            store[variable.name] = ops.convert_to_numpy(variable)
-
-    def load_own_variables(self, store):
-        # A file may be of a detector with another loss or none: what predicts is the same.
-        for variable in self.loss_variables:
-            if variable.name in store:
-                variable.assign(store[variable.name])
-
     def freeze(self, name):
-        """Takes layers out of training, from the next `compile` on: they keep weights, and batch norms statistics.
+        """Freeze layers: weights and batch-norm statistics stay fixed. Call `compile` again afterwards.
 
         Args:
-            name: a part ("backbone"), a layer ("head/P4_box_1"), one without what it is in ("sppf"), or where there is
-                none of that name, how the names of several begin ("backbone/stack1").
+            name: a part ("backbone"), a layer ("head/P4_box_1"), a layer without what it is in ("sppf"), or where no
+                layer has that name, how the names of several begin ("backbone/stack1").
 
         Raises:
             ValueError: the name means no layer.
         """
-        self.compiled = False  # What it was compiled with does not know: Keras asks for `compile` before `fit`.
+        self.compiled = False  # Keras asks for `compile` before `fit`: the optimizer has other variables then.
         for layer in select_layers(self, name).values():
             layer.trainable = False
-        self.frozen.append(name)
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        points, strides = make_anchor_points(ops.shape(x)[1:3], self.strides)
-        parts = self.detection_loss.parts(y, y_pred, points, strides, training=training)
-        loss = self.detection_loss.total(parts, ops.shape(x)[0])
-        whole = sum_over_replicas(parts)
-        for name, value in whole.items():
-            self.part_means[name].update_state(value)
-        if count_replicas() == 1:
-            return loss
-        # Keras logs this value times the number of replicas: all log the loss of the whole batch. The gradient is that
-        # of the share.
-        mean = self.detection_loss.total(whole, ops.shape(x)[0]) / count_replicas()
-        return loss + ops.stop_gradient(mean - loss)
+    @property
+    def frozen(self):
+        """Paths of the layers that do not learn, by `freeze` or by their `trainable`."""
+        return [path for path, layer in layers_by_path(self).items() if not layer.trainable]
 
-    def train_step(self, data):
-        logs = super().train_step(data)
-        if self.ema is not None:
-            self.ema.update(self.optimizer.iterations)
-        if on_several_machines():  # Keras takes the mean over the machines along the first axis
-            logs = {name: ops.reshape(value, (1,)) for name, value in logs.items()}
-        return logs
+    def predict_step(self, data):
+        """Detect in network inputs: dict of `boxes` `(B, N, 4)` in their pixels, `scores`, `labels`, `num_detections`.
 
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        """Does nothing: all is built. Keras would ask for a batch, and fails where that comes from several machines."""
+        See `kyolo.boxes.batched_nms`; N is `nms.max_detections`. `detect` takes images of any size.
+        """
+        images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        height, width = images.shape[1:3]
+        boxes, scores = self.decode(self(images, training=False), image_size=(height, width))
+        sides = ops.array([width, height, width, height], "float32")
+        boxes, scores, labels, count = batched_nms(boxes / sides, scores, **asdict(self.nms))
+        return {"boxes": boxes * sides, "scores": scores, "labels": labels, "num_detections": count}
 
-    def fit(self, x=None, *, steps_per_epoch=None, shuffle=False, **kwargs):
-        """Trains as `keras.Model.fit` does; an endless dataset of kyolo's brings its own `steps_per_epoch`."""
-        if steps_per_epoch is None:
-            steps_per_epoch = getattr(x, "steps_per_epoch", None)
-        return super().fit(x, steps_per_epoch=steps_per_epoch, shuffle=shuffle, **kwargs)
+    def detect(self, images, batch_size=16, **settings):
+        """Detect objects in images of any size.
 
-    def ema_weights(self):
-        """A `with` block in which the averaged weights are the model's; without an average it changes nothing."""
-        return contextlib.nullcontext() if self.ema is None else self.ema.swapped_in()
+        Args:
+            images: an image file, an array `(H, W, 3)` uint8 RGB, or a list of these; of an array `(B, H, W, 3)` each.
+            batch_size: images that run together. Default 16.
+            **settings: `confidence`, `iou`, `max_detections`, `multi_label`. Default: those of `nms`.
+
+        Returns:
+            Dict of `boxes` `(n, 4)` xyxy pixels of the image, `scores` `(n,)`, `labels` `(n,)` and `names`, by falling
+            score; a list of such dicts for several images.
+
+        Raises:
+            InputError: a file is no image.
+
+        Example:
+            >>> detector = kyolo.YOLOv8("n", class_names=["cell"], image_size=64)
+            >>> detector.detect(np.zeros((48, 100, 3), "uint8"), confidence=0.5)["boxes"].shape
+            (0, 4)
+        """
+        from kyolo.evaluation.predict import detect_images
+
+        return detect_images(self, images, batch_size=batch_size, **settings)
+
+    @functools.wraps(keras.Model.summary)
+    def summary(self, *args, **kwargs):
+        self(keras.Input((*self.image_size, 3)))  # Keras shows the shapes of layers that were called
+        return super().summary(*args, **kwargs)
+
+    @functools.wraps(keras.Model.export)
+    def export(self, filepath, *args, **kwargs):
+        call = inspect.signature(keras.Model.export).bind(self, filepath, *args, **kwargs)
+        if call.arguments.get("input_signature") is None:
+            spec = keras.InputSpec(shape=(None, *self.image_size, 3), dtype="float32", name="images")
+            call.arguments["input_signature"] = [spec]
+        with self.ema_weights():
+            return super().export(*call.args[1:], **call.kwargs)
 
     def get_config(self):
         return {
             "name": self.name,
-            "frozen": list(self.frozen),
+            "trainable": self.trainable,
+            "image_size": list(self.image_size),
+            "image_fit": self.image_fit,
+            "class_names": list(self.class_names),
+            "nms": asdict(self.nms),
+            "frozen": self.frozen,
             **{part: keras.saving.serialize_keras_object(getattr(self, part)) for part in PARTS},
         }
 
@@ -204,15 +203,25 @@ class Detector(keras.Model):
         parts = {part: keras.saving.deserialize_keras_object(config[part]) for part in PARTS}
         return cls(**{**config, **parts})
 
-    def get_compile_config(self):
-        if not self.compiled:
-            return None
-        return {
-            "optimizer": keras.saving.serialize_keras_object(self.optimizer),
-            "loss": keras.saving.serialize_keras_object(self.detection_loss),
-            **self._compile_arguments,
-        }
 
-    def compile_from_config(self, config):
-        objects = {name: keras.saving.deserialize_keras_object(config[name]) for name in ("optimizer", "loss")}
-        self.compile(**{**config, **objects})
+def _check_input(shape, stride):
+    """Raise ValueError for images that the levels cannot halve evenly."""
+    if len(shape) != 4 or shape[-1] != 3:
+        raise ValueError(f"images: expected shape (B, H, W, 3), got {tuple(shape)}.")
+    size = tuple(shape[1:3])
+    if any(side is not None and (side == 0 or side % stride) for side in size):
+        raise ValueError(f"images: expected H and W divisible by {stride}, got {size}. Use detect for any size.")
+
+
+def _checked_size(image_size, stride):
+    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    if len(size) != 2 or not all(isinstance(side, int) and side > 0 and side % stride == 0 for side in size):
+        raise ValueError(f"image_size: expected one side or (H, W), divisible by {stride}, got {image_size!r}.")
+    return size
+
+
+def _checked_names(class_names, count):
+    names = tuple(map(str, range(count))) if class_names is None else tuple(class_names)
+    if isinstance(class_names, str) or len(names) != count or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"class_names: expected {count} names, one per class, got {class_names!r}.")
+    return names

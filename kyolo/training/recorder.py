@@ -184,7 +184,7 @@ class RunRecorder(keras.callbacks.Callback):
         if ap is None or best_ap is None or ap >= best_ap:
             self.state["best"] = {"epoch": epoch, "metrics": metrics}
             group = "model" if self.detector.ema is None else "ema"
-            arrays = _arrays({group: self._groups()[group]})
+            arrays = self._arrays({group: self._groups()[group]})
             save_checkpoint(self.run.weights_path("best"), Checkpoint(arrays, self.state["best"]))
         elif self.settings.early_stopping is not None:
             self.state["stopped"] |= epoch - best["epoch"] >= self.settings.early_stopping
@@ -202,8 +202,19 @@ class RunRecorder(keras.callbacks.Callback):
             "optimizer": [(variable.path, variable) for variable in self.detector.optimizer.variables],
         }
         if self.detector.ema is not None:
-            groups["ema"] = self.detector.ema.named_variables()
+            groups["ema"] = self.detector.ema.averaged_variables()
         return groups
+
+    def _arrays(self, groups: dict[str, list]) -> dict:
+        """Values by key of the checkpoint: of `model` the trained ones, also while the averages are swapped in."""
+        ema = self.detector.ema
+        trained = {} if ema is None else {f"model/{path}": value for path, value in ema.trained_values().items()}
+        values = {
+            f"{group}/{key}": local_copies(variable)[0].numpy()
+            for group, named in groups.items()
+            for key, variable in named
+        }
+        return values | {key: value for key, value in trained.items() if key in values}
 
     def _check_variables(self) -> None:
         self.guard.check_variables(self.state["step"], (pair for group in self._groups().values() for pair in group))
@@ -212,7 +223,7 @@ class RunRecorder(keras.callbacks.Callback):
         if not self.distribution.is_chief:
             return
         groups = {**self._groups(), "metrics": _metric_variables(self.detector)}
-        save_checkpoint(self.run.weights_path("last"), Checkpoint(_arrays(groups), self.state))
+        save_checkpoint(self.run.weights_path("last"), Checkpoint(self._arrays(groups), self.state))
 
     def _write_board(self, row: dict) -> None:
         if self._board is None:
@@ -232,14 +243,6 @@ class RunRecorder(keras.callbacks.Callback):
 
 def _metric_variables(detector) -> list:
     return [(f"{metric.name}/{v.name}", v) for metric in detector.metrics for v in metric.variables]
-
-
-def _arrays(groups: dict[str, list]) -> dict:
-    return {
-        f"{group}/{key}": local_copies(variable)[0].numpy()
-        for group, named in groups.items()
-        for key, variable in named
-    }
 
 
 def _write_history(path: Path, history: list[dict]) -> None:

@@ -72,7 +72,9 @@ class KerasBackboneTest(tf.test.TestCase, TestCase):
         finalize_states(trained)
         trained.compile("sgd", ema_decay=0.9)
         loaded = kyolo.build_detector(config(backbone=block), seed=1)
-        report = transfer_weights(loaded, {path: variable.numpy() for path, variable in trained.ema.named_variables()})
+        report = transfer_weights(
+            loaded, {path: variable.numpy() for path, variable in trained.ema.averaged_variables()}
+        )
         self.assertEqual((report.new, report.unused, report.mismatched), ((), (), ()))
         images = random.integers(0, 256, (1, 64, 64, 3))
         for name, output in trained(images).items():

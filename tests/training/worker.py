@@ -29,7 +29,7 @@ def main(weights, die_after, *arguments):
 
     def write(recorder):
         copies = {variable.path: local_copies(variable) for variable in recorder.detector.variables}
-        copies |= {f"ema/{path}": local_copies(average) for path, average in recorder.detector.ema.named_variables()}
+        copies |= {f"ema/{path}": local_copies(average) for path, average in recorder.detector.ema.averaged_variables()}
         np.savez(weights, **{path: np.stack([copy.numpy() for copy in found]) for path, found in copies.items()})
         return finish(recorder)
 
