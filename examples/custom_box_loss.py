@@ -6,6 +6,7 @@ kyolo train --import examples.custom_box_loss --set 'model.loss.box={kind: nwd, 
 from keras import ops
 
 import kyolo
+from kyolo.errors import ArgumentError
 
 
 @kyolo.register("box_loss", "nwd")
@@ -23,7 +24,7 @@ class NWDLoss(kyolo.losses.BoxLoss):
     def __init__(self, scale=12.8, **kwargs):
         super().__init__(**kwargs)
         if not scale > 0:
-            raise ValueError(f"scale: expected a number > 0, received {scale!r}")
+            raise ArgumentError("scale", f"expected a number > 0, got {scale!r}.")
         self.scale = scale
 
     def call(self, y_true, y_pred):

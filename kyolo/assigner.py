@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from keras import ops
 
 from kyolo.boxes.iou import ciou
+from kyolo.errors import ArgumentError
 
 EPSILON = 1e-9
 
@@ -76,7 +77,7 @@ class TaskAlignedAssigner:
             ValueError: `enlarge_tiny` without `strides`.
         """
         if self.enlarge_tiny and strides is None:
-            raise ValueError("strides: expected the stride of each point, which enlarge_tiny needs, received None")
+            raise ArgumentError("strides", "expected the stride of each point for enlarge_tiny, got None.")
         pred_scores, pred_boxes = ops.stop_gradient(pred_scores), ops.stop_gradient(pred_boxes)
         candidate_boxes = _enlarge(gt_boxes, ops.min(strides)) if self.enlarge_tiny else gt_boxes
         pairs = _find_pairs(candidate_boxes, gt_mask, anchor_points)

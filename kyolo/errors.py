@@ -14,6 +14,27 @@ class InputError(ValueError):
     """
 
 
+class ArgumentError(ValueError):
+    """A bad value of one argument. The configuration adds the argument to the path of the setting.
+
+    Args:
+        argument: name of the argument, or of an item of it, e.g. "image_size.1".
+        problem: what was expected, what was given and what to do, on one line.
+
+    Example:
+        >>> str(ArgumentError("reduction", "expected an integer >= 1, got 0."))
+        'reduction: expected an integer >= 1, got 0.'
+    """
+
+    def __init__(self, argument: str, problem: str):
+        super().__init__(argument, problem)
+        self.argument = argument
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.argument}: {self.problem}"
+
+
 class NonFiniteError(ArithmeticError):
     """Training has met a loss or a weight that is no finite number: the command line prints one line and exits with 1.
 

@@ -6,6 +6,8 @@ import operator
 import typing
 from collections.abc import Callable
 
+from kyolo.errors import ArgumentError
+
 T = typing.TypeVar("T", bound=Callable)
 
 # Families, names, and where the class is, so that a configuration can be read without importing TensorFlow.
@@ -82,25 +84,24 @@ def register(family: str, name: str) -> Callable[[T], T]:
         ...         return 0.5 * (1 - kyolo.boxes.iou(y_pred, y_true))
     """
     if family not in _BUILT_IN:
-        raise ValueError(f"family: expected one of {', '.join(_BUILT_IN)}, received {family!r}")
+        raise ArgumentError("family", f"expected one of {', '.join(_BUILT_IN)}, got {family!r}.")
     if not isinstance(name, str) or not name.isidentifier():
-        raise ValueError(f"name: expected a word of letters, digits and underscores, received {name!r}")
+        raise ArgumentError("name", f"expected a word of letters, digits and underscores, got {name!r}.")
 
     def decorate(made: T) -> T:
         import keras
 
         base = _BASES.get(family)
         if base is None and not inspect.isfunction(made):
-            raise ValueError(f"{name}: expected a function, received {made!r}")
+            raise ArgumentError(name, f"expected a function, got {made!r}.")
         if base and not (isinstance(made, type) and issubclass(made, operator.attrgetter(base)(keras))):
-            raise ValueError(f"{name}: expected a class derived from keras.{base}, received {made!r}")
+            raise ArgumentError(name, f"expected a class derived from keras.{base}, got {made!r}.")
         for argument in sorted(set(arguments_of(made)) & _SETTINGS[family]):
-            raise ValueError(
-                f"{name}: expected an argument that is no setting of every {family}, received {argument!r}"
-            )
+            taken = f"expected arguments other than the settings of every {family}"
+            raise ArgumentError(name, f"{taken}, got {argument!r}. Rename it.")
         other = _registered[family].get(name)
         if name in _BUILT_IN[family] or (other is not None and _origin(other) != _origin(made)):
-            raise ValueError(f"name: expected one that is not taken, received {name!r}, which is another {family}")
+            raise ArgumentError("name", f"expected an unused name, got {name!r}, which is another {family}.")
         if base and keras.saving.get_registered_name(made) == made.__name__:  # not registered yet
             keras.saving.register_keras_serializable(made.__module__)(made)
         _registered[family][name] = made
@@ -128,7 +129,7 @@ def find(family: str, name: str) -> Callable:
     if name in _registered[family]:
         return _registered[family][name]
     if name not in _BUILT_IN[family]:
-        raise ValueError(f"{family}: expected one of {', '.join(names(family))}, received {name!r}")
+        raise ArgumentError(family, f"expected one of {', '.join(names(family))}, got {name!r}.")
     module, _, attribute = _BUILT_IN[family][name].rpartition(".")
     return getattr(importlib.import_module(module), attribute)
 

@@ -2,6 +2,7 @@ import contextlib
 import dataclasses
 import importlib
 import json
+import pickle
 import sys
 
 import keras
@@ -22,6 +23,7 @@ from kyolo.config import (
     apply_overrides,
     config_to_dict,
 )
+from kyolo.errors import ArgumentError
 from kyolo.models import build_loss
 from kyolo.weights import transfer_weights
 from tests.test_case import ROOT, TestCase
@@ -196,20 +198,20 @@ class RegistryTest(tf.test.TestCase, TestCase):
         again = define("Mine")  # a notebook's cell runs twice
         self.assertIs(registry.find("box_loss", "mine"), again)
         self.assertEqual(registry.names("box_loss")[-1], "mine")
-        with self.assertRaisesRegex(ValueError, "not taken.*'mine'"):
+        with self.assertRaisesRegex(ValueError, "unused.*'mine'"):
             define("Another")
-        with self.assertRaisesRegex(ValueError, "not taken.*'ciou'"):
+        with self.assertRaisesRegex(ValueError, "unused.*'ciou'"):
             registry.register("box_loss", "ciou")(type("CIoU", (kyolo.losses.BoxLoss,), {}))
 
     def test_wrong_names(self):
-        with self.assertRaisesRegex(ValueError, "box_loss, classification_loss, received 'boxloss'"):
+        with self.assertRaisesRegex(ValueError, "box_loss, classification_loss, got 'boxloss'"):
             kyolo.register("boxloss", "mine")
-        with self.assertRaisesRegex(ValueError, "received 'my loss'"):
+        with self.assertRaisesRegex(ValueError, "got 'my loss'"):
             kyolo.register("box_loss", "my loss")
         for thing in (kyolo.boxes.iou, kyolo.losses.CIoULoss(), int):
             with self.assertRaisesRegex(ValueError, "mine: expected a class derived from keras.losses.Loss"):
                 kyolo.register("box_loss", "mine")(thing)
-        with self.assertRaisesRegex(ValueError, "ciou.*received 'ciuo'"):
+        with self.assertRaisesRegex(ValueError, "ciou.*got 'ciuo'"):
             registry.find("box_loss", "ciuo")
 
 
@@ -232,7 +234,7 @@ class FurtherKeysTest(parameterized.TestCase):
         again = apply_overrides(config, ["train.epochs=5"]).model.loss
         self.assertEqual(again.classification.arguments, {"alpha": None})
         config = apply_overrides(Config(), ["model.loss.box={kind: siou, theta: null}"])
-        with self.assertRaisesRegex(ConfigError, "^model.loss.box.theta: expected a number >= 1, received None"):
+        with self.assertRaisesRegex(ConfigError, "^model.loss.box.theta: expected a number >= 1, got None"):
             build_loss(config.model.loss)
 
     def test_settings_of_the_block_are_no_arguments(self):
@@ -242,17 +244,41 @@ class FurtherKeysTest(parameterized.TestCase):
     @parameterized.parameters(
         ("{kind: siou, thet: 3}", r"^model.loss.box.thet: .*theta \(did you mean theta\?\)"),
         ("{kind: ciou, theta: 3}", r"^model.loss.box.theta: unknown key for ciou; expected nothing further, or null"),
-        ("{kind: siou, theta: 0.5}", r"^model.loss.box.theta: expected a number >= 1, received 0.5"),
-        ("{kind: siou, theta: high}", r"^model.loss.box.theta: expected a number >= 1, received 'high'"),
+        ("{kind: siou, theta: 0.5}", r"^model.loss.box.theta: expected a number >= 1, got 0.5"),
+        ("{kind: siou, theta: high}", r"^model.loss.box.theta: expected a number >= 1, got 'high'"),
         ("{kind: siou, reduction: sum}", r"^model.loss.box.reduction: unknown key"),
         ("{kind: alpha_iou, base: siou}", r"^model.loss.box.base: expected one of iou, giou, diou, ciou"),
-        ("{kind: mpdiou, image_size: [640, 0]}", r"^model.loss.box.image_size.1: expected a number > 0, received 0"),
+        ("{kind: mpdiou, image_size: [640, 0]}", r"^model.loss.box.image_size.1: expected a number > 0, got 0"),
         ("{kind: siou, theta: {a: 1}}", r"^model.loss.box.theta: expected a number, a text or a list"),
         ("{kind: siou, the-ta: 1}", r"^model.loss.box.the-ta: unknown key"),
     )
     def test_wrong_arguments(self, text, message):
         with self.assertRaisesRegex(ConfigError, message):
             build_loss(apply_overrides(Config(), [f"model.loss.box={text}"]).model.loss)
+
+    @parameterized.parameters(
+        (ArgumentError("scale", "expected a prime: 4."), "model.loss.box.scale", "expected a prime: 4."),
+        (ArgumentError("scale.1", "expected 3."), "model.loss.box.scale.1", "expected 3."),
+        # The refused argument belongs to a part inside the loss.
+        (ArgumentError("theta", "expected 3."), "model.loss.box", "picky cannot be built: theta: expected 3."),
+        # Texts that only look like an argument's error.
+        (ValueError("scale: expected 3."), "model.loss.box", "picky cannot be built: scale: expected 3."),
+        (TypeError("scale: expected 3."), "model.loss.box", "picky cannot be built: scale: expected 3."),
+    )
+    def test_errors_are_recognized_by_class(self, error, path, problem):
+        @kyolo.register("box_loss", "picky")
+        class Picky(kyolo.losses.BoxLoss):
+            def __init__(self, scale=1, **kwargs):  # noqa: ARG002
+                raise error
+
+        self.addCleanup(registry._registered["box_loss"].clear)
+        with self.assertRaises(ConfigError) as caught:
+            build_loss(LossConfig(box=BoxLossConfig("picky", arguments={"scale": 2})))
+        self.assertEqual((caught.exception.path, caught.exception.problem), (path, problem))
+
+    def test_argument_errors_survive_other_processes(self):
+        again = pickle.loads(pickle.dumps(ArgumentError("scale", "expected 3.")))
+        self.assertEqual((again.argument, again.problem, str(again)), ("scale", "expected 3.", "scale: expected 3."))
 
     def test_the_image_size_is_that_of_the_data_unless_given(self):
         config = LossConfig(box=BoxLossConfig("mpdiou"))

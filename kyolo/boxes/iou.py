@@ -8,6 +8,7 @@ box of side 1e-4 is compared as exactly as one of side 1e4: 0 / 0 counts as 0, i
 from keras import ops
 
 from kyolo.boxes.pair import Pair, as_floats, compare, power, saturate, shared_length, squared_length, squared_ratio
+from kyolo.errors import ArgumentError
 
 ALPHA_PENALTIES = {"iou": (), "giou": (Pair.emptiness,), "diou": (Pair.distance,), "ciou": (Pair.distance, Pair.aspect)}
 
@@ -109,7 +110,7 @@ def alpha_iou(boxes1, boxes2, base="ciou", alpha=3.0):
         He et al., Alpha-IoU, arXiv 2110.13675, equations 3 and 4; CIoU's own alpha is that of the plain overlap.
     """
     if base not in ALPHA_PENALTIES:
-        raise ValueError(f"base: expected one of {', '.join(ALPHA_PENALTIES)}, received {base!r}")
+        raise ArgumentError("base", f"expected one of {', '.join(ALPHA_PENALTIES)}, got {base!r}.")
     pair = compare(boxes1, boxes2)
     similarity = power(pair.overlap, alpha)
     for penalty in ALPHA_PENALTIES[base]:

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from kyolo.data.transforms import fit_image
-from kyolo.errors import InputError
+from kyolo.errors import ArgumentError, InputError
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF")  # no other of Pillow's: some of them start programs
 DECODER = "pillow"  # part of a cached image's name: another decoder gives other pixels
@@ -135,7 +135,7 @@ class ImageStore:
 
     def __init__(self, image_size: tuple[int, int], *, fit: str = "letterbox", cache: str | None = "memory"):
         if cache not in ("memory", "disk", None):
-            raise ValueError(f'Unknown cache: expected "memory", "disk" or None, received {cache!r}')
+            raise ArgumentError("cache", f'expected "memory", "disk" or None, got {cache!r}.')
         self.image_size = tuple(image_size)
         self.fit = fit
         self.cache = cache

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from kyolo.errors import ArgumentError
+
 SHIFT, SIZE = 1, 2  # what a random number is for
 
 
@@ -97,7 +99,7 @@ class BatchSizes:
     def __init__(self, image_size: tuple[int, int], spread: float, stride: int, seed: int):
         height, width = image_size
         if height % stride or width % stride:
-            raise ValueError(f"image_size: expected multiples of the stride {stride}, received {image_size}")
+            raise ArgumentError("image_size", f"expected multiples of the stride {stride}, got {image_size}.")
         heights = [side for side in range(stride, 2 * height, stride) if abs(side - height) <= spread * height + 1e-6]
         widths = [max(round(width * side / height / stride), 1) * stride for side in heights]
         self.sizes = list(zip(heights, widths, strict=True))

@@ -5,6 +5,8 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+from kyolo.errors import ArgumentError
+
 
 @dataclasses.dataclass(frozen=True)
 class Share:
@@ -31,7 +33,7 @@ class Share:
             ValueError: the batch cannot be cut into equal pieces.
         """
         if batch_size % self.replicas:
-            raise ValueError(f"batch_size: expected a multiple of the {self.replicas} replicas, received {batch_size}")
+            raise ArgumentError("batch_size", f"expected a multiple of the {self.replicas} replicas, got {batch_size}.")
         return batch_size // self.replicas
 
     def has(self, position: tf.Tensor, batch_size: int) -> tf.Tensor:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
+from kyolo.errors import ArgumentError
+
 GREY = 114  # Fill value of everything that no image covers; customary in the YOLO family.
 MIN_SIDE = 2.0  # Pixels: boxes with a shorter side after the warp are dropped.
 MIN_AREA_KEPT = 0.1  # Boxes of which less remains visible are dropped.
@@ -60,7 +62,7 @@ def fitted_size(size, image_size: tuple[int, int], fit: str):
     if fit == "stretch":
         return tuple(tf.zeros_like(side) + wanted for side, wanted in zip(sides, image_size, strict=True))
     if fit != "letterbox":
-        raise ValueError(f'Unknown fit: expected "letterbox" or "stretch", received {fit!r}')
+        raise ArgumentError("fit", f'expected "letterbox" or "stretch", got {fit!r}.')
     scale = tf.minimum(image_size[0] / sides[0], image_size[1] / sides[1])
     return tuple(tf.maximum(tf.round(side * scale), 1.0) for side in sides)
 

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from kyolo.errors import ArgumentError
 from kyolo.layers.conv_bn_act import ConvBNAct
 from kyolo.layers.separable_conv import CONVOLUTIONS
 
@@ -34,7 +35,7 @@ class C2f(keras.layers.Layer):
     def __init__(self, filters, depth=1, shortcut=False, conv="standard", **kwargs):
         super().__init__(**kwargs)
         if filters % 2:
-            raise ValueError(f"filters must be even, since C2f splits them into halves. Received: {filters}")
+            raise ArgumentError("filters", f"expected an even integer, as C2f splits them into halves, got {filters}.")
         self.filters = filters
         self.depth = depth
         self.shortcut = shortcut

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from kyolo.errors import ArgumentError
 from kyolo.layers.conv_bn_act import conv_initializer
 from kyolo.layers.gate import LEAST_HIDDEN, check_init, make_norm
 
@@ -44,10 +45,8 @@ class ControlConv(keras.layers.Layer):
         channels = input_shape[-1]
         side = 3 if self.num_weights >= _count(channels, LEAST_HIDDEN, 3) else 1
         if self.num_weights < _count(channels, 1, side):
-            raise ValueError(
-                f"control: expected a module of {_count(channels, 1, side)} weights or more on {channels} channels, "
-                f"for convolutions to have as many, received one of {self.num_weights}"
-            )
+            fewest = f"expected at least {_count(channels, 1, side)} on {channels} channels"
+            raise ArgumentError("num_weights", f"{fewest}, got {self.num_weights}.")
         hidden = max(round((self.num_weights - 2 * channels) / (2 * side**2 * channels + 2)), 1)
         self.squeeze, self.expand = self._conv(hidden, side, "squeeze"), self._conv(channels, side, "expand")
         self.squeeze_norm = make_norm("squeeze_norm", self.dtype_policy)

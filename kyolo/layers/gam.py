@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from kyolo.errors import ArgumentError
 from kyolo.layers.conv_bn_act import conv_initializer
 from kyolo.layers.gate import check_init, check_whole, gate, last_initializer, make_norm
 
@@ -55,7 +56,7 @@ class GAM(keras.layers.Layer):
     def __init__(self, reduction=4, groups=1, init="identity", channel_gate="sigmoid", **kwargs):
         super().__init__(**kwargs)
         if channel_gate not in CHANNEL_GATES:
-            raise ValueError(f"channel_gate: expected one of {', '.join(CHANNEL_GATES)}, received {channel_gate!r}")
+            raise ArgumentError("channel_gate", f"expected one of {', '.join(CHANNEL_GATES)}, got {channel_gate!r}.")
         self.reduction = check_whole("reduction", reduction)
         self.groups = check_whole("groups", groups)
         self.init = check_init(init)

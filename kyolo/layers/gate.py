@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from kyolo.errors import ArgumentError
 from kyolo.layers.batch_norm import BatchNorm
 from kyolo.layers.conv_bn_act import conv_initializer
 
@@ -11,16 +12,16 @@ LEAST_HIDDEN = 8  # of one or two hidden channels, all may be dead behind a ReLU
 
 
 def check_init(init):
-    """Return `init`; raise ValueError for one that there is not."""
+    """Return `init`; raise ArgumentError for an unknown one."""
     if init not in INITS:
-        raise ValueError(f"init: expected one of {', '.join(INITS)}, received {init!r}")
+        raise ArgumentError("init", f"expected one of {', '.join(INITS)}, got {init!r}.")
     return init
 
 
 def check_whole(name, value, odd=False):
-    """Return a whole number >= 1, odd where asked; raise ValueError, which begins with its name, for others."""
+    """Return `value`, an integer >= 1, odd if asked; raise ArgumentError otherwise."""
     if type(value) is not int or value < 1 or (odd and value % 2 == 0):
-        raise ValueError(f"{name}: expected {'an odd' if odd else 'a whole'} number >= 1, received {value!r}")
+        raise ArgumentError(name, f"expected an {'odd ' if odd else ''}integer >= 1, got {value!r}.")
     return value
 
 

@@ -2,6 +2,7 @@
 
 import keras
 
+from kyolo.errors import ArgumentError
 from kyolo.layers.batch_norm import BatchNorm
 from kyolo.layers.conv_bn_act import BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, ConvBNAct
 from kyolo.layers.silu import with_fast_gradient
@@ -37,7 +38,9 @@ class SeparableConvBNAct(keras.layers.Layer):
     def __init__(self, filters, kernel_size=3, strides=1, activation="silu", **kwargs):
         super().__init__(**kwargs)
         if kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size must be odd, so that padding is even on both sides. Received: {kernel_size}")
+            raise ArgumentError(
+                "kernel_size", f"expected an odd integer, for equal padding on both sides, got {kernel_size}."
+            )
         self.filters = filters
         self.kernel_size = kernel_size
         self.strides = strides

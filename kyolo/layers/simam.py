@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from kyolo.errors import ArgumentError
 from kyolo.layers.gate import check_init
 
 
@@ -42,7 +43,7 @@ class SimAM(keras.layers.Layer):
     def __init__(self, regularization=1e-4, init="identity", **kwargs):
         super().__init__(**kwargs)
         if type(regularization) not in (int, float) or not regularization > 0:
-            raise ValueError(f"regularization: expected a number > 0, received {regularization!r}")
+            raise ArgumentError("regularization", f"expected a number > 0, got {regularization!r}.")
         self.regularization = regularization
         self.init = check_init(init)
 

@@ -6,6 +6,7 @@ from keras import ops
 from kyolo import registry
 from kyolo.assigner import TaskAlignedAssigner
 from kyolo.boxes.distances import boxes_to_distances, distances_to_boxes, expected_distances
+from kyolo.errors import ArgumentError
 from kyolo.losses.dfl import DistributionFocalLoss
 from kyolo.losses.iou_losses import BoxLoss
 from kyolo.losses.settings import check_number
@@ -47,8 +48,8 @@ class DetectionLoss:
     def __init__(
         self, box="ciou", classification="bce", box_weight=7.5, classification_weight=0.5, dfl_weight=1.5, assigner=None
     ):
-        self.box = _by_name("box_loss", box)
-        self.classification = _by_name("classification_loss", classification)
+        self.box = _by_name("box", box)
+        self.classification = _by_name("classification", classification)
         self.dfl = DistributionFocalLoss()
         weights = {"box": box_weight, "classification": classification_weight, "dfl": dfl_weight}
         self.weights = {name: check_number(f"{name}_weight", value, minimum=0) for name, value in weights.items()}
@@ -149,19 +150,20 @@ def _checked(assigner):
     try:
         TaskAlignedAssigner(1, **assigner)
     except TypeError as error:
-        raise ValueError(
-            f"assigner: expected settings of TaskAlignedAssigner, received {assigner!r} ({error})"
-        ) from error
+        problem = f"expected arguments of TaskAlignedAssigner, got {assigner!r} ({error})."
+        raise ArgumentError("assigner", problem) from error
     return dict(assigner)
 
 
-def _by_name(family, loss):
+def _by_name(argument, loss):
     if isinstance(loss, keras.losses.Loss):
         return loss
     if not isinstance(loss, str):
-        raise ValueError(f"{family}: expected a name or an instance of keras.losses.Loss, received {loss!r}")
+        raise ArgumentError(argument, f"expected a name or an instance of keras.losses.Loss, got {loss!r}.")
     try:
-        return registry.find(family, loss)()
+        return registry.find(f"{argument}_loss", loss)()
+    except ArgumentError as error:
+        raise ArgumentError(argument, error.problem) from None
     except TypeError as error:
-        problem = f"{family}: expected one that needs no arguments, received {loss!r} ({error})"
-        raise ValueError(f"{problem}; give an instance") from error
+        problem = f"expected a loss without required arguments, got {loss!r} ({error}). Pass an instance."
+        raise ArgumentError(argument, problem) from error

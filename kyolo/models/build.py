@@ -19,7 +19,7 @@ from kyolo.config import (
     config_to_dict,
     one_of,
 )
-from kyolo.errors import InputError
+from kyolo.errors import ArgumentError, InputError
 from kyolo.layers.control_conv import ControlConv
 from kyolo.losses.detection import DetectionLoss
 from kyolo.models.backbones import Taps, pyramid_backbone
@@ -203,7 +203,8 @@ def _attention(
         build_layers([twin], shape)
         if block.control is None:
             return cls(**given, name=name), twin
-        control = {"num_weights": count_weights(twin), **{key: given[key] for key in ("init",) if key in given}}
+    control = {"num_weights": count_weights(twin), **{key: given[key] for key in ("init",) if key in given}}
+    with _errors_named(block.control, f"{path}.control", []), drawn_from(seed, name):
         build_layers([ControlConv(**control)], shape)
         return ControlConv(**control, name=name), twin
 
@@ -222,16 +223,16 @@ def _arguments(
 
 @contextlib.contextmanager
 def _errors_named(kind: str, path: str, takes: list[str]) -> Iterator[None]:
-    """Raises what a constructor says of an argument as an error of that setting."""
+    """Raise errors of a constructor as ConfigError, with the path of the argument if it is known."""
     try:
         yield
     except InputError:
         raise  # it names its setting already
     except (TypeError, ValueError) as error:
-        name, _, problem = str(error).partition(": ")
-        is_key = name.partition(".")[0] in takes  # or an item of its list: image_size.0
-        where = (f"{path}.{name}", problem) if is_key else (path, f"{kind} cannot be built: {error}")
-        raise ConfigError(*where) from error
+        # A part inside a custom class may refuse an argument that is no setting of the class.
+        if isinstance(error, ArgumentError) and error.argument.partition(".")[0] in takes:
+            raise ConfigError(f"{path}.{error.argument}", error.problem) from error
+        raise ConfigError(path, f"{kind} cannot be built: {error}") from error
 
 
 def _set_by_path(layer: keras.layers.Layer, weights: dict) -> None:

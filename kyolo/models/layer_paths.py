@@ -3,7 +3,7 @@
 import re
 
 from kyolo import _compat
-from kyolo.errors import did_you_mean
+from kyolo.errors import ArgumentError, did_you_mean
 
 PARTS = ("backbone", "top", "neck", "head")
 
@@ -54,17 +54,17 @@ def values_by_variable(detector, values):
         Value by path of the variable, of those that a name means.
 
     Raises:
-        ValueError: a name means no layer, or only frozen ones; the message begins with it and ": ".
+        ArgumentError: a name means no layer, or only frozen ones. Its argument is the name.
     """
     given = {}
     for name in sorted(values, key=len):
         try:
             layers = select_layers(detector, name).values()
         except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
+            raise ArgumentError(name, str(error)) from None
         paths = [variable.path for layer in layers for variable in layer.trainable_variables]
         if not paths:
-            raise ValueError(f"{name}: expected layers that learn, received frozen ones")
+            raise ArgumentError(name, "expected trainable layers, got frozen ones.")
         given |= dict.fromkeys(paths, values[name])
     return given
 

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from kyolo import _compat
 from kyolo.config import ConfigError, TrainConfig
+from kyolo.errors import ArgumentError
 from kyolo.models.detector import Detector
 from kyolo.models.layer_paths import values_by_variable
 from kyolo.training.schedules import WarmupDecay
@@ -73,7 +74,7 @@ class AdamW(_DetectorOptimizer, keras.optimizers.AdamW):
 
     def __init__(self, *args, amsgrad=False, **kwargs):
         if amsgrad:
-            raise ValueError("amsgrad: expected False, received True; keras.optimizers.AdamW has it")
+            raise ArgumentError("amsgrad", "expected False, got True. Use keras.optimizers.AdamW for AMSGrad.")
         super().__init__(*args, **kwargs)
 
     def _move(self, variable, gradient, rate):
@@ -144,9 +145,8 @@ def build_optimizer(
 def _factors_by_variable(detector: Detector | None, factors: dict[str, float]) -> dict[str, float]:
     try:
         return values_by_variable(detector, factors)
-    except ValueError as error:
-        name, _, problem = str(error).partition(": ")
-        raise ConfigError(f"train.optimizer.learning_rate_factors.{name}", problem) from None
+    except ArgumentError as error:
+        raise ConfigError(f"train.optimizer.learning_rate_factors.{error.argument}", error.problem) from None
 
 
 def freeze_layers(detector: Detector, names: Sequence[str]) -> None:

@@ -5,6 +5,8 @@ import math
 import keras
 from keras import ops
 
+from kyolo.errors import ArgumentError
+
 
 @keras.saving.register_keras_serializable("kyolo")
 class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
@@ -25,7 +27,7 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
 
     def __init__(self, peak, total_steps, warmup_steps=0, final_fraction=0.01, kind="linear"):
         if kind not in ("linear", "cosine"):
-            raise ValueError(f'kind must be "linear" or "cosine". Received: {kind!r}')
+            raise ArgumentError("kind", f'expected "linear" or "cosine", got {kind!r}.')
         self.peak = peak
         self.total_steps = total_steps
         self.warmup_steps = warmup_steps

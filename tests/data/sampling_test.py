@@ -76,9 +76,7 @@ class BatchSizesTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllEqual(sizes.size(tf.constant(5, tf.int64)), drawn[5])
 
     def test_refuses_sizes_that_the_network_does_not_take(self):
-        with self.assertRaisesRegex(
-            ValueError, r"image_size: expected multiples of the stride 32, received \(64, 80\)"
-        ):
+        with self.assertRaisesRegex(ValueError, r"image_size: expected multiples of the stride 32, got \(64, 80\)"):
             BatchSizes((64, 80), 0.5, 32, seed=0)
 
 

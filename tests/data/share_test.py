@@ -23,7 +23,7 @@ class ShareTest(TestCase, tf.test.TestCase):
             self.assertEqual(positions, expected, share)
 
     def test_pieces_are_equal(self):
-        with self.assertRaisesRegex(ValueError, "batch_size: expected a multiple of the 3 replicas, received 4"):
+        with self.assertRaisesRegex(ValueError, "batch_size: expected a multiple of the 3 replicas, got 4"):
             Share(replicas=3).positions(4, 0)
 
     def test_pieces_make_the_batch(self):

@@ -126,16 +126,16 @@ class AttentionTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.parameters(*ALL)
     def test_unknown_init(self, cls):
-        with self.assertRaisesRegex(ValueError, "^init: expected one of identity, paper, received 'zeros'"):
+        with self.assertRaisesRegex(ValueError, "^init: expected one of identity, paper, got 'zeros'"):
             make(cls, init="zeros")
 
     @parameterized.parameters(CBAM, ECA)
     def test_even_kernel(self, cls):
-        with self.assertRaisesRegex(ValueError, "^kernel_size: expected an odd number"):
+        with self.assertRaisesRegex(ValueError, "^kernel_size: expected an odd integer"):
             make(cls, kernel_size=4)
 
     def test_control_of_too_few_weights(self):
-        with self.assertRaisesRegex(ValueError, "^control: expected a module of 66 weights or more on 16 channels"):
+        with self.assertRaisesRegex(ValueError, "^num_weights: expected at least 66 on 16 channels, got 5"):
             ControlConv(num_weights=5).build(SHAPE)
 
 

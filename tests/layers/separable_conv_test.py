@@ -37,7 +37,7 @@ class SeparableConvTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(kernel.std(), 1 / 3 / np.sqrt(3), rtol=0.02)
 
     def test_even_kernels_are_refused(self):
-        with self.assertRaisesRegex(ValueError, "kernel_size must be odd"):
+        with self.assertRaisesRegex(ValueError, "^kernel_size: expected an odd"):
             SeparableConvBNAct(8, 4)
 
 

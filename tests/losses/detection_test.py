@@ -215,10 +215,10 @@ class DetectionLossTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(json.dumps(keras.saving.serialize_keras_object(again)), text)
 
     @parameterized.parameters(
-        ({"box_weight": "a"}, "box_weight: expected a number >= 0, received 'a'"),
-        ({"dfl_weight": -1}, "dfl_weight: expected a number >= 0, received -1"),
-        ({"assigner": {"topk": 3}}, "assigner: expected settings of TaskAlignedAssigner, received .*topk"),
-        ({"assigner": 3}, "assigner: expected settings of TaskAlignedAssigner, received 3"),
+        ({"box_weight": "a"}, "box_weight: expected a number >= 0, got 'a'"),
+        ({"dfl_weight": -1}, "dfl_weight: expected a number >= 0, got -1"),
+        ({"assigner": {"topk": 3}}, "assigner: expected arguments of TaskAlignedAssigner, got .*topk"),
+        ({"assigner": 3}, "assigner: expected arguments of TaskAlignedAssigner, got 3"),
     )
     def test_settings_are_checked(self, settings, message):
         with self.assertRaisesRegex(ValueError, message):
@@ -230,7 +230,7 @@ class DetectionLossTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.parameters(SIoULoss, None, 3)
     def test_what_is_no_loss_is_refused(self, thing):
-        with self.assertRaisesRegex(ValueError, "box_loss: expected .*keras.losses.Loss, received"):
+        with self.assertRaisesRegex(ValueError, "^box: expected .*keras.losses.Loss, got"):
             DetectionLoss(box=thing)
 
 

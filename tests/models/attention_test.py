@@ -101,28 +101,30 @@ class AttentionTest(tf.test.TestCase, parameterized.TestCase):
         ({"reduction": 5}, None, "model.attention.0: gam cannot be built: channels must be divisible"),
         ({"init": "zeros"}, None, "model.attention.0.init: expected one of identity, paper"),
         ({"reductions": 5}, None, "model.attention.0.reductions: unknown key for gam; .*reduction"),
-        ({"reduction": "x"}, None, "model.attention.0.reduction: expected a whole number >= 1, received 'x'"),
-        ({"reduction": 0}, None, "model.attention.0.reduction: expected a whole number >= 1, received 0"),
-        ({"groups": True}, None, "model.attention.0.groups: expected a whole number >= 1, received True"),
+        ({"reduction": "x"}, None, "model.attention.0.reduction: expected an integer >= 1, got 'x'"),
+        ({"reduction": 0}, None, "model.attention.0.reduction: expected an integer >= 1, got 0"),
+        ({"groups": True}, None, "model.attention.0.groups: expected an integer >= 1, got True"),
     )
     def test_settings_that_cannot_be(self, arguments, control, message):
         with self.assertRaisesRegex(ConfigError, message):
             build(attention=(AttentionConfig(kind="gam", control=control, arguments=arguments),))
 
     @parameterized.parameters(
-        ("se", {"reduction": -4}, "reduction: expected a whole number >= 1, received -4"),
-        ("coord_attention", {"reduction": [4]}, r"reduction: expected a whole number >= 1, received \[4\]"),
-        ("cbam", {"kernel_size": "7"}, "kernel_size: expected an odd number >= 1, received '7'"),
-        ("eca", {"kernel_size": 4}, "kernel_size: expected an odd number >= 1, received 4"),
-        ("simam", {"regularization": -1}, "regularization: expected a number > 0, received -1"),
-        ("simam", {"regularization": "x"}, "regularization: expected a number > 0, received 'x'"),
+        ("se", {"reduction": -4}, "reduction: expected an integer >= 1, got -4"),
+        ("coord_attention", {"reduction": [4]}, r"reduction: expected an integer >= 1, got \[4\]"),
+        ("cbam", {"kernel_size": "7"}, "kernel_size: expected an odd integer >= 1, got '7'"),
+        ("eca", {"kernel_size": 4}, "kernel_size: expected an odd integer >= 1, got 4"),
+        ("simam", {"regularization": -1}, "regularization: expected a number > 0, got -1"),
+        ("simam", {"regularization": "x"}, "regularization: expected a number > 0, got 'x'"),
     )
     def test_arguments_that_cannot_be(self, kind, arguments, message):
         with self.assertRaisesRegex(ConfigError, f"^model.attention.0.{message}"):
             build(attention=(AttentionConfig(kind=kind, arguments=arguments),))
 
     def test_control_of_a_module_of_few_weights(self):
-        with self.assertRaisesRegex(ConfigError, "eca cannot be built: control: expected a module of"):
+        with self.assertRaisesRegex(
+            ConfigError, "^model.attention.0.control: conv cannot be built: num_weights: expected at least"
+        ):
             build(attention=(AttentionConfig(kind="eca", control="conv"),))
 
     def test_own_module(self):

@@ -89,21 +89,24 @@ class KerasBackboneTest(tf.test.TestCase, TestCase):
 
     def test_imagenet_of_another_network(self):
         block = BackboneConfig(kind="keras", model="EfficientNetB0", layers=EFFICIENTNET_B0, weights="imagenet")
-        with self.assertRaisesRegex(ConfigError, "^model.backbone.weights: .*EfficientNetV2B0, received imagenet"):
+        with self.assertRaisesRegex(ConfigError, "^model.backbone.weights: .*got imagenet.*EfficientNetV2B0"):
             kyolo.build_detector(config(backbone=block))
 
     @parameterized.parameters(
         ({"model": "MobilNetV2", "layers": MOBILENET_V2}, r"^model.backbone.model: .*\(did you mean MobileNetV2\?\)"),
-        ({"model": "applications", "layers": MOBILENET_V2}, "^model.backbone.model: .*received 'applications'"),
+        ({"model": "applications", "layers": MOBILENET_V2}, "^model.backbone.model: .*got 'applications'"),
         (
             {"model": "MobileNetV2", "layers": ["block_2_ad"]},
             r"^model.backbone.layers: .*\(did you mean block_2_add\?\)",
         ),
         (
             {"model": "MobileNetV2", "layers": ["Conv1"]},
-            "^model.backbone.layers: expected one layer for each of the strides 4, 8, 16, 32, .*'Conv1' of stride 2$",
+            "^model.backbone.layers: expected one layer for each of the strides 4, 8, 16, 32, .*'Conv1' of stride 2.$",
         ),
-        ({"model": "MobileNetV2", "layers": ["block_5_add", "block_4_add"]}, "'block_4_add' of stride 8 too"),
+        (
+            {"model": "MobileNetV2", "layers": ["block_5_add", "block_4_add"]},
+            "'block_4_add' of stride 8, which another layer has",
+        ),
         (
             {"model": "MobileNetV2", "layers": MOBILENET_V2[:3]},
             "^model.backbone: expected a map of P5.*received P2, P3, P4",
@@ -277,11 +280,11 @@ class RegisteredBackboneTest(tf.test.TestCase, TestCase):
             kyolo.build_detector(config(backbone=BackboneConfig(kind="nameless")))
 
     def test_wrong_registrations(self):
-        with self.assertRaisesRegex(ValueError, "mine: expected a function, received <class"):
+        with self.assertRaisesRegex(ValueError, "mine: expected a function, got <class"):
             kyolo.register("backbone", "mine")(keras.Model)
-        with self.assertRaisesRegex(ValueError, "no setting of every backbone, received 'layers'"):
+        with self.assertRaisesRegex(ValueError, "settings of every backbone, got 'layers'"):
             kyolo.register("backbone", "mine")(lambda layers: layers)
-        with self.assertRaisesRegex(ValueError, "not taken.*'yolov8'"):
+        with self.assertRaisesRegex(ValueError, "unused.*'yolov8'"):
             kyolo.register("backbone", "yolov8")(_nameless)
 
 

@@ -131,7 +131,7 @@ class FreezeTest(tf.test.TestCase):
         self.assertLen(loaded.optimizer.variables, len(self.detector.optimizer.variables))
 
     def test_factors_are_for_layers_that_learn(self):
-        with self.assertRaisesRegex(ValueError, "^backbone: expected layers that learn, received frozen ones"):
+        with self.assertRaisesRegex(ValueError, "^backbone: expected trainable layers, got frozen ones"):
             values_by_variable(self.detector, {"backbone": 0.1})
         found = values_by_variable(self.detector, {"head": 0.1})
         self.assertEqual(set(found), {path for path in paths(self.detector.trainable_variables) if "head" in path})

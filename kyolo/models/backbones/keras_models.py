@@ -7,7 +7,7 @@ import zipfile
 
 import keras
 
-from kyolo.errors import InputError, did_you_mean
+from kyolo.errors import ArgumentError, InputError, did_you_mean
 from kyolo.models.backbones.taps import first_line, loaded, stride_of, tap
 from kyolo.models.pyramid import BACKBONE_TOP, LEVELS, level_stride
 
@@ -81,9 +81,8 @@ def application(make, weights, **arguments):
     arguments |= {"include_top": False, "input_tensor": preprocess(image)}
     if weights == IMAGENET and make.__name__.startswith("EfficientNetB"):
         # Keras scales images once more with these weights only: as a run is loaded, it would be another network.
-        raise ValueError(
-            f"weights: expected none or a file for {make.__name__}, or EfficientNetV2B0, received {weights}"
-        )
+        expected = f"expected null or a file for {make.__name__}"
+        raise ArgumentError("weights", f"{expected}, got {weights}. Use EfficientNetV2B0 for ImageNet weights.")
     if weights != IMAGENET:
         return loaded(make(**arguments, weights=None), weights)
     try:
@@ -100,8 +99,8 @@ def application(make, weights, **arguments):
 def _named(name):
     models = {key: value for key, value in vars(keras.applications).items() if isinstance(value, types.FunctionType)}
     if name not in models:
-        expected = "expected a .keras file, or a model of keras.applications, as ResNet50V2"
-        raise ValueError(f"model: {expected}, received {name!r}{did_you_mean(name, models)}")
+        expected = "expected a .keras file or a model of keras.applications, e.g. ResNet50V2"
+        raise ArgumentError("model", f"{expected}, got {name!r}{did_you_mean(name, models)}.")
     return models[name]
 
 
@@ -135,11 +134,12 @@ def _by_stride(model, names):
         layer = next((layer for layer in model.layers if layer.name == name), None)
         if layer is None or isinstance(layer, keras.Model):
             received = f"{name!r}{did_you_mean(name, [layer.name for layer in model.layers])}"
-            raise ValueError(f"layers: expected layers of {model.name}, none of them a model, received {received}")
+            expected = f"expected layers of {model.name}, none of them a model"
+            raise ArgumentError("layers", f"{expected}, got {received}.")
         stride = stride_of(model, layer.output)
         if stride not in LEVEL_OF or LEVEL_OF[stride] in outputs:
             expected = f"expected one layer for each of the strides {', '.join(map(str, LEVEL_OF))}"
-            again = " too" * (stride in LEVEL_OF)
-            raise ValueError(f"layers: {expected}, received {name!r} of stride {stride:g}{again}")
+            again = ", which another layer has" * (stride in LEVEL_OF)
+            raise ArgumentError("layers", f"{expected}, got {name!r} of stride {stride:g}{again}.")
         outputs[LEVEL_OF[stride]] = layer.output
     return outputs
