@@ -92,7 +92,9 @@ class OptimizerConfig(Block):
     """The rule that moves the weights."""
 
     kind: str = setting("adamw", choices=("adamw", "sgd"), doc="Rule. Default: the reference's for short runs.")
-    learning_rate: float = setting(0.002, above=0, doc="Peak step size, after warm-up; for sgd the reference has 0.01.")
+    learning_rate: float = setting(
+        0.002, above=0, doc="Learning rate, scaled by warm-up and decline. YOLOv8 uses 0.01 for sgd."
+    )
     weight_decay: float = setting(5e-4, minimum=0, doc="Decay of kernels (no biases, no norms). Default: reference.")
     momentum: float = setting(
         0.9, minimum=0, below=1, doc="Momentum of sgd, beta 1 of adamw; reference for sgd: 0.937."
@@ -110,9 +112,13 @@ class OptimizerConfig(Block):
 class ScheduleConfig(Block):
     """The step size over time."""
 
-    kind: str = setting("linear", choices=("linear", "cosine"), doc="Shape of the decline. Default: the reference's.")
-    warmup_epochs: float = setting(3.0, minimum=0, doc="Epochs of rise to the peak. Default: the reference's.")
-    final_fraction: float = setting(0.01, minimum=0, maximum=1, doc="Last step size / peak. Default: the reference's.")
+    kind: str = setting("linear", choices=("linear", "cosine"), doc="Shape of the decline, which starts at step 0.")
+    warmup_epochs: float = setting(
+        3.0,
+        minimum=0,
+        doc="Epochs of linear warm-up. Meanwhile the decline has begun: the rate stays below learning_rate.",
+    )
+    final_fraction: float = setting(0.01, minimum=0, maximum=1, doc="Last learning rate / learning_rate.")
 
 
 @dataclass(frozen=True)

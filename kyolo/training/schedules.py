@@ -10,14 +10,21 @@ from kyolo.errors import ArgumentError
 
 @keras.saving.register_keras_serializable("kyolo")
 class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """Rises linearly to the peak, then declines to `final_fraction` of it, by a line or half a cosine.
+    """Multiply a learning rate by a linear warm-up and by a decline that starts at step 0, as YOLOv8 does.
+
+    `rate(t) = peak * min((t + 1) / warmup_steps, 1) * decline(t)`, where `decline` falls from 1 to `final_fraction`,
+    linearly or as half a cosine. The decline has begun when the warm-up ends, so the rate stays below `peak`: with
+    300 warm-up steps of 1,000, `peak=0.002` and a linear decline, the largest rate is 0.00141.
 
     Args:
-        peak: largest learning rate.
+        peak: learning rate that both factors scale; reached only with `warmup_steps <= 1`, at step 0.
         total_steps: optimizer steps of the whole training.
-        warmup_steps: steps of the rise. Default 0.
-        final_fraction: last learning rate / peak. Default 0.01.
-        kind: "linear" or "cosine". Default "linear".
+        warmup_steps: steps of the warm-up. Default 0.
+        final_fraction: value of `decline` at `total_steps`. Default 0.01.
+        kind: shape of the decline, "linear" or "cosine". Default "linear".
+
+    Raises:
+        ArgumentError: unknown `kind`.
 
     Example:
         >>> rate = WarmupDecay(1.0, total_steps=10, warmup_steps=2, final_fraction=0.0)

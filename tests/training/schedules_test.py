@@ -27,6 +27,15 @@ class WarmupDecayTest(tf.test.TestCase, parameterized.TestCase):
     def test_without_warmup_it_starts_at_the_peak(self):
         self.assertAllClose(WarmupDecay(2.0, total_steps=10)(0), 2.0)
 
+    @parameterized.parameters(("linear", 0.70399), ("cosine", 0.79721))
+    def test_the_peak_is_never_reached_after_a_warmup(self, kind, fraction):
+        # The last warm-up step is t = 299 of 1,000, where the decline is at
+        # linear: 0.01 + 0.99 (1 - 0.299) = 0.70399; cosine: 0.01 + 0.99 (1 + cos(0.299 pi)) / 2 = 0.79721 (cos = 0.59032).
+        schedule = WarmupDecay(0.002, total_steps=1000, warmup_steps=300, kind=kind)
+        rates = schedule(tf.range(1000)).numpy()
+        self.assertEqual(rates.argmax(), 299)
+        self.assertAllClose(rates.max(), 0.002 * fraction, rtol=1e-5)
+
     def test_survives_a_round_trip(self):
         rate = WarmupDecay(2.0, total_steps=10, warmup_steps=4, final_fraction=0.1, kind="cosine")
         copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(rate))
