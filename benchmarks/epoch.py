@@ -33,32 +33,35 @@ def main():
     from kyolo.training import describe_environment
     from kyolo.training.optimizers import build_optimizer
     from kyolo.training.resolving import resolve_precision
-    from kyolo.training.splits import load_split, make_store, train_batches
+    from kyolo.training.splits import load_split, make_store, train_stream
 
     config = load_config(args.config, [*args.set, f"data.path={args.data}"])
     precision = resolve_precision(config.train.precision)
     keras.config.set_dtype_policy(precision)
     start = time.perf_counter()
     store = make_store(config)
-    data = train_batches(config, load_split(config.data, "train", store), store)
+    index = load_split(config.data, "train", store)
     loading = time.perf_counter() - start  # reads the annotations and decodes every image once
-    model = dataclasses.replace(config.model, num_classes=len(data.index.class_names))
+    model = dataclasses.replace(config.model, num_classes=len(index.class_names))
     detector = build_detector(model)
+    stream = train_stream(config, index, store, detector.strides[-1])
+    steps = stream.steps_per_epoch
     detector.compile(
-        build_optimizer(config.train, data.steps_per_epoch),
+        build_optimizer(config.train, steps),
         build_loss(model.loss, training_hw(config)),
         ema_decay=config.train.ema.decay or None,
         jit_compile=config.train.jit_compile,
     )
     timer, spans = common.step_timer(), common.epoch_timer()
-    detector.fit(data, epochs=args.epochs + 1, verbose=0, callbacks=[timer, spans])
+    data = stream.batches(config.train.epochs)
+    detector.fit(data, epochs=args.epochs + 1, steps_per_epoch=steps, verbose=0, callbacks=[timer, spans])
     epoch, step = statistics.median(spans.seconds[1:]), statistics.median(timer.seconds[2:])
     tracing = timer.seconds[0] - step
     common.publish(
         {
             "benchmark": "epoch",
             "data": args.data.rstrip("/").rsplit("/", 1)[-1],
-            "images": data.index.num_images,
+            "images": index.num_images,
             "image_size": config.data.image_size,
             "batch_size": config.train.batch_size,
             "precision": precision,
@@ -67,7 +70,7 @@ def main():
             "first_step_s": round(timer.seconds[0], 1),
             "first_epoch_over_later": round((loading + spans.seconds[0] - tracing) / epoch, 2),
             "step_ms": round(1e3 * step, 1),
-            "images_per_s": round(data.steps_per_epoch * config.train.batch_size / epoch, 1),
+            "images_per_s": round(steps * config.train.batch_size / epoch, 1),
             "peak_memory_gb": round(common.peak_memory_gb(), 2),
             "command": common.command_line(),
             **describe_environment(),

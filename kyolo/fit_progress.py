@@ -32,10 +32,10 @@ _running: list[FitProgress] = []
 
 @contextlib.contextmanager
 def fitting(progress):
-    """Make `progress` the current one for the time of a `with` block."""
+    """Make `progress` the current one for the time of a `with` block; yields it."""
     _running.append(progress)
     try:
-        yield
+        yield progress
     finally:
         _running.remove(progress)
 

@@ -66,6 +66,7 @@ class TrainStream:
         sizes = BatchSizes(store.image_size, augment.multi_scale, stride, seed) if sizes else None
         self._recipe = _Recipe(augment, seed, sizes, batch_size)
         self._order = ImageOrder(index.num_images, seed, factors)
+        self._indexed = None if isinstance(index, ShardedIndex) else IndexedSamples(index, store, self._order)
         self.images_per_epoch = self._order.length
         self.steps_per_epoch = math.ceil(self._order.length / batch_size)
 
@@ -89,7 +90,9 @@ class TrainStream:
         passes = _Passes(self.steps_per_epoch, self.close_mosaic)
         images = self.steps_per_epoch * self.batch_size
 
+        @tf.autograph.experimental.do_not_convert
         def samples(step: tf.Tensor, last_step: tf.Tensor) -> tf.data.Dataset:
+            step, last_step = tf.ensure_shape(step, ()), tf.ensure_shape(last_step, ())
             return self._samples(step, last_step * self.batch_size, Share()).take(images)
 
         begin = tf.data.Dataset.range(1).map(lambda _: tf.numpy_function(passes.begin, [], [tf.int64] * 2))
@@ -99,10 +102,10 @@ class TrainStream:
     def _samples(self, start_step: int | tf.Tensor, mosaic_end: int | tf.Tensor, share: Share) -> tf.data.Dataset:
         """Make the endless samples from a step on; from position `mosaic_end` on without mosaic and at one size."""
         make = partial(self._recipe.sample, mosaic_end=mosaic_end)
-        if isinstance(self.index, ShardedIndex):
+        samples, order = self._indexed, self._order
+        if samples is None:
             where = {"batch_size": self.batch_size, "seed": self.seed, "start_step": start_step, "share": share}
             return train_stream(self.index, self.store.image_size, self.store.fit, make, **where)
-        samples, order = IndexedSamples(self.index, self.store, self._order), self._order
         positions = share.positions(self.batch_size, start_step)
         return map_in_order(positions, lambda position: make(samples, order.number(position), position))
 

@@ -11,6 +11,7 @@ from PIL import Image
 from kyolo.data import Augmentation, ImageStore, ReadOptions, load_index, make_dataset
 from kyolo.data.transforms import GREY
 from tests.data.sets import annotation, write_set
+from tests.data.streams import endless
 
 STILL = Augmentation(
     mosaic=0.0, translate=0.0, scale=0.0, hue=0.0, saturation=0.0, value=0.0, flip_horizontal=0.0, flip_vertical=0.0
@@ -40,7 +41,8 @@ class PipelineTest(tf.test.TestCase, parameterized.TestCase):
             write_set(self.folder, self.annotations, images=self.images, categories=categories, split=split)
 
     def make(self, split="train", **options):
-        return make_dataset(self.folder, split, **{"image_size": 32, "batch_size": 3, **options})
+        options = {"image_size": 32, "batch_size": 3, **options}
+        return endless(self.folder, **options) if split == "train" else make_dataset(self.folder, split, **options)
 
     def assert_same(self, left, right):
         for (images, truth), (other_images, other_truth) in zip(left, right, strict=True):
@@ -224,7 +226,7 @@ class PipelineTest(tf.test.TestCase, parameterized.TestCase):
         expected = batches(self.make(), 2)
         for record in index.records:
             os.unlink(record.path)  # Nothing is decoded again.
-        dataset = make_dataset(index, "train", image_size=32, batch_size=3, cache=store)
+        dataset = endless(index, image_size=32, batch_size=3, cache=store)
         self.assertIs(dataset.index, index)
         self.assert_same(batches(dataset, 2), expected)
         with self.assertRaisesRegex(ValueError, "store"):

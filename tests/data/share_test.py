@@ -3,7 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-from kyolo.data import Share, make_dataset, write_shapes
+from kyolo.data import Share, write_shapes
+from tests.data.streams import endless
 from tests.test_case import TestCase
 
 
@@ -30,7 +31,7 @@ class ShareTest(TestCase, tf.test.TestCase):
         write_shapes(self.folder / "set", train=5, val=1, image_size=64)
 
         def batches(count, share):
-            dataset = make_dataset(self.folder / "set", image_size=64, batch_size=4, start_step=1, share=share)
+            dataset = endless(self.folder / "set", image_size=64, batch_size=4, start_step=1, share=share)
             return list(dataset.take(count).as_numpy_iterator())
 
         whole = batches(2, Share())

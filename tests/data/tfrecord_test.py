@@ -26,6 +26,7 @@ from kyolo.data import (
 from kyolo.data.transforms import GREY
 from kyolo.errors import InputError
 from tests.data.sets import annotation, write_set
+from tests.data.streams import endless
 
 COUNT = 11  # Images of the set.
 SHARDS = 3
@@ -75,7 +76,9 @@ class TFRecordTest(tf.test.TestCase, parameterized.TestCase):
         self.enterContext(mock.patch.object(stream, "MAX_WINDOW", 4))
 
     def make(self, split="train", source=None, **options):
-        return make_dataset(source or self.records, split, **{"image_size": 32, "batch_size": 4, **options})
+        options = {"image_size": 32, "batch_size": 4, **options}
+        source = source or self.records
+        return endless(source, **options) if split == "train" else make_dataset(source, split, **options)
 
     def copy(self):
         """Files of this test's own."""
@@ -277,7 +280,7 @@ class DamageTest(TFRecordTest):
         """Reading goes well at first, and stops with one line."""
         index = load_index(self.records, split)
         with self.assertRaises(InputError) as caught, input_errors(index):
-            batches(make_dataset(index, split, image_size=32, batch_size=4, augment=None), 6)
+            batches(self.make(split, index, augment=None), 6)
         for part in parts:
             self.assertIn(str(part), str(caught.exception))
 
@@ -316,7 +319,7 @@ class DamageTest(TFRecordTest):
         index = load_index(self.records, "train")
         self.shard.unlink()
         with self.assertRaisesRegex(InputError, "train-00001-of-00003.tfrecord: expected a file"), input_errors(index):
-            batches(make_dataset(index, "train", image_size=32, batch_size=4, augment=None), 6)
+            batches(self.make("train", index, augment=None), 6)
 
     def test_fewer_records_than_counted(self):
         content = json.loads((self.records / "tfrecord.json").read_text())

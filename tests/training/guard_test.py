@@ -18,6 +18,7 @@ from kyolo.errors import NonFiniteError
 from kyolo.training import load_checkpoint
 from kyolo.training.guard import FiniteGuard
 from kyolo.training.run_folder import Run
+from tests.data.streams import endless
 from tests.test_case import TestCase
 
 LOSSES = {"loss": 8.0, "box": 1.0, "classification": 0.5}
@@ -105,7 +106,7 @@ class PlantedTest(TestCase):
 
     def images_of_step(self, number):
         """The names of the images in a batch, from the stream itself."""
-        stream = kyolo.data.make_dataset(self.folder / "data", image_size=64, batch_size=4, epochs=2, start_step=number)
+        stream = endless(self.folder / "data", image_size=64, batch_size=4, epochs=2, start_step=number)
         ids = next(iter(stream))[1]["source_ids"].numpy().ravel()
         truth = json.loads((self.folder / "data/annotations/instances_train.json").read_text())
         names = {image["id"]: pathlib.Path(image["file_name"]).name for image in truth["images"]}

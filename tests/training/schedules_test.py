@@ -30,7 +30,8 @@ class WarmupDecayTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters(("linear", 0.70399), ("cosine", 0.79721))
     def test_the_peak_is_never_reached_after_a_warmup(self, kind, fraction):
         # The last warm-up step is t = 299 of 1,000, where the decline is at
-        # linear: 0.01 + 0.99 (1 - 0.299) = 0.70399; cosine: 0.01 + 0.99 (1 + cos(0.299 pi)) / 2 = 0.79721 (cos = 0.59032).
+        # linear: 0.01 + 0.99 (1 - 0.299) = 0.70399; cosine: 0.01 + 0.99 (1 + cos(0.299 pi)) / 2 = 0.79721, with
+        # cos = 0.59032.
         schedule = WarmupDecay(0.002, total_steps=1000, warmup_steps=300, kind=kind)
         rates = schedule(tf.range(1000)).numpy()
         self.assertEqual(rates.argmax(), 299)
