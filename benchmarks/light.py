@@ -76,16 +76,15 @@ def measure(args):
     from kyolo.models.cost import count_gflop, count_weights
     from kyolo.training import describe_environment
 
-    lines, detectors, sizes = [], [], []
+    lines, detectors = [], []
     for name, (label, _, _, seeds) in VARIANTS.items():
         runs = [score(args.output / f"{name}_{seed}", args.threads) for seed in range(seeds)]
         detector, size, _ = runs[0]
         detectors.append(detector)
-        sizes.append(size)
         line = {"benchmark": "light", "detector": label, "data": args.data.name, "image_size": size}
         line |= {"weights": count_weights(detector), "gflop": count_gflop(detector, size)}
         lines.append(line | {"runs": [facts for _, _, facts in runs]})
-    times = export.time_forms(detectors, sizes, threads=args.threads, runs=RUNS)
+    times = export.time_forms(detectors, threads=args.threads, runs=RUNS)
     shared = {"threads": args.threads, "command": common.command_line(), **describe_environment()}
     return [line | {"median_ms": milliseconds} | shared for line, milliseconds in zip(lines, times, strict=True)]
 
@@ -103,7 +102,7 @@ def score(path, threads):
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "int8.tflite"
         calibration = calibration_images(run.config, CALIBRATION_IMAGES)
-        export.to_tflite(detector, file, image_size=size, precision="int8", calibration=calibration)
+        export.to_tflite(detector, file, precision="int8", calibration=calibration)
         whole, exported = (evaluate(each, val) for each in (detector, export.TFLiteDetector(file, num_threads=threads)))
         made = common.describe_run(path)
         facts = {key: made[key] for key in ("config_sha256", "seed", "precision", "epochs", "train_s", "commit")}

@@ -43,17 +43,10 @@ def main():
     from kyolo.evaluation import find_images, predict_paths
     from kyolo.training import describe_environment
 
-    detector = kyolo.build_detector(kyolo.Config(model={"backbone": {"size": "p"}, "num_classes": 1}).model)
+    detector = kyolo.YOLOv8("p", class_names=["object"], image_size=args.image_size)
     with tempfile.TemporaryDirectory() as folder:
         write_images(Path(folder), args.images)
-        predictions = predict_paths(
-            detector,
-            find_images([folder]),
-            image_size=(args.image_size, args.image_size),
-            class_names=["object"],
-            batch_size=args.batch_size,
-            confidence=0.0,
-        )
+        predictions = predict_paths(detector, find_images([folder]), batch_size=args.batch_size, confidence=0.0)
         for number, _ in enumerate(predictions, start=1):
             if number == FIRST:
                 first_memory, start = common.resident_memory_mb(), time.perf_counter()

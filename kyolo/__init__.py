@@ -9,9 +9,13 @@ if typing.TYPE_CHECKING:
     from kyolo.config import load_config as load_config
     from kyolo.config import save_config as save_config
     from kyolo.errors import InputError as InputError
+    from kyolo.evaluation import evaluate as evaluate
+    from kyolo.evaluation import predict as predict
     from kyolo.models import Detector as Detector
+    from kyolo.models import YOLOv8 as YOLOv8
     from kyolo.models import build_detector as build_detector
     from kyolo.registry import register as register
+    from kyolo.training import train as train
 
 __version__ = "0.1.0"
 
@@ -20,13 +24,18 @@ _HOMES = {
     "ConfigError": "kyolo.config",
     "Detector": "kyolo.models",
     "InputError": "kyolo.errors",
+    "YOLOv8": "kyolo.models",
     "build_detector": "kyolo.models",
+    "evaluate": "kyolo.evaluation",
     "load_config": "kyolo.config",
+    "predict": "kyolo.evaluation",
     "register": "kyolo.registry",
     "save_config": "kyolo.config",
+    "train": "kyolo.training",
 }
 _PACKAGES = (
     "boxes",
+    "callbacks",
     "config",
     "data",
     "evaluation",

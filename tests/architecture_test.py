@@ -25,6 +25,7 @@ LEVELS = {
     "weights": 3,
     "data": 3,
     "evaluation": 3,
+    "callbacks": 4,
     "training": 4,
     "export": 4,
     "report": 5,

@@ -13,7 +13,7 @@ sys.path.insert(0, str(ROOT))
 
 from kyolo import cli  # noqa: E402 (a clone that is not installed)
 from kyolo.cli.options import import_tensorflow  # noqa: E402
-from kyolo.config import config_to_dict, image_hw  # noqa: E402
+from kyolo.config import config_to_dict  # noqa: E402
 
 NUM_PICTURES, COLUMNS, ZOOM = 12, 6, 2
 
@@ -78,8 +78,7 @@ def _try_tflite(run: Path, tflite: Path, pictures: Path) -> dict:
 
     config = training.open_run(run).config
     detector = export.TFLiteDetector(tflite)
-    names, image_size = config.data.class_names or (), image_hw(config.data.image_size)
-    val = data.make_dataset(config.data.path or "", "val", image_size=image_size, fit=config.data.fit)
+    val = data.make_dataset(config.data.path or "", "val", image_size=detector.image_size, fit=detector.image_fit)
     settings = config_to_dict(config.evaluation)
     del settings["batch_size"]
     scores = evaluation.evaluate(detector, val, **settings)
@@ -87,10 +86,10 @@ def _try_tflite(run: Path, tflite: Path, pictures: Path) -> dict:
     pictures.mkdir()
     paths = [record.path for record in val.index.records[:NUM_PICTURES]]
     drawn = []
-    for found in evaluation.predict_paths(detector, paths, image_size=image_size, class_names=names):
+    for found in evaluation.predict_paths(detector, paths):
         image = np.kron(data.read_image(found["image"]), np.ones((ZOOM, ZOOM, 1), np.uint8))
         zoomed = {**found, "boxes": np.multiply(found["boxes"], ZOOM)}
-        drawn.append(report.draw_detections(image, zoomed, names))
+        drawn.append(report.draw_detections(image, zoomed, detector.class_names))
         Image.fromarray(drawn[-1]).save(pictures / Path(found["image"]).with_suffix(".png").name)
     rows = [np.concatenate(drawn[start : start + COLUMNS], axis=1) for start in range(0, len(drawn), COLUMNS)]
     Image.fromarray(np.concatenate(rows)).save(pictures / "all.png")

@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
 
     opened = training.open_run(arguments.run)
     config = with_run_data(opened.config, arguments, ("data",))
-    detector = opened.load_detector(arguments.weights)
+    detector = opened.load_detector(arguments.weights, config)
     index = training.load_split(config.data, "val")
     check_classes(config, index)
     val = data.make_dataset(
@@ -72,7 +72,6 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
             detector,
             Path(folder),
             val,
-            fit=config.data.fit,
             calibration=calibration,
             threads=arguments.threads,
             runs=arguments.runs,

@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
     from kyolo.models.cost import describe_parts
     from kyolo.training.run_folder import from_scratch
 
-    detectors = [build_detector(from_scratch(config.model)) for config in configs]
+    detectors = [build_detector(dataclasses.replace(config, model=from_scratch(config.model))) for config in configs]
     sizes = [image_hw(config.data.image_size) for config in configs]
     documents = []
     for path, config, detector, size in zip(paths, configs, detectors, sizes, strict=True):
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
         )
     if arguments.latency:
         with contextlib.nullcontext() if arguments.debug else stderr_discarded():
-            times = export.time_forms(detectors, sizes, threads=arguments.threads, runs=RUNS)
+            times = export.time_forms(detectors, threads=arguments.threads, runs=RUNS)
         for document, milliseconds in zip(documents, times, strict=True):
             document |= {"threads": arguments.threads, "median_ms": milliseconds}
     _print(documents)

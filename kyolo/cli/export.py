@@ -16,7 +16,6 @@ from kyolo.cli.options import (
     add_run_arguments,
     add_set_argument,
     check_classes,
-    class_names,
     import_tensorflow,
     stderr_discarded,
     with_picture_settings,
@@ -81,7 +80,7 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
     opened = training.open_run(arguments.run)
     allowed = ("data",) if arguments.to == "tflite" and not options["nms"] else ("data", "evaluation")
     config = with_run_data(_with_defaults(opened.config, arguments.to), arguments, allowed)
-    detector = opened.load_detector(arguments.weights)
+    detector = opened.load_detector(arguments.weights, config)
     val = training.load_split(config.data, "val")
     check_classes(config, val)
     images = list(itertools.islice(val.images(), export.CHECK_IMAGES))
@@ -112,26 +111,18 @@ def _export(
     """Write what is asked for; return how far it is from the detector, by the name of the file within the output."""
     from kyolo import export
 
-    fitted: dict[str, typing.Any] = {
-        "image_size": image_hw(config.data.image_size),
-        "fit": config.data.fit,
-        "images": images,
-    }
     settings = config_to_dict(config.evaluation)
     del settings["batch_size"]
-    names = class_names(config)
     if form == "saved_model":
-        return {"": export.to_saved_model(detector, output, class_names=names, **fitted, **settings)}
+        return {"": export.to_saved_model(detector, output, images=images, **settings)}
     calibration = []
     if form == "android" or options["precision"] == "int8":
         calibration = calibration_images(config, options["calibration_images"])
     if form == "android":
-        return export.to_android(detector, output, class_names=names, calibration=calibration, **fitted, **settings)
+        return export.to_android(detector, output, images=images, calibration=calibration, **settings)
     nms = export.NMSSettings(**settings) if options["nms"] else None
     chosen = {name: options[name] for name in ("precision", "input_type", "output_type", "metadata")}
-    return {
-        "": export.to_tflite(detector, output, calibration=calibration, nms=nms, class_names=names, **fitted, **chosen)
-    }
+    return {"": export.to_tflite(detector, output, images=images, calibration=calibration, nms=nms, **chosen)}
 
 
 def calibration_images(config: Config, count: int) -> list:

@@ -20,7 +20,7 @@ from kyolo.cli.options import (
     with_picture_settings,
 )
 from kyolo.cli.prediction_folder import PredictionWriter, check_names
-from kyolo.config import Config, config_to_dict, image_hw
+from kyolo.config import Config, config_to_dict
 from kyolo.errors import InputError
 from kyolo.files import new_output
 
@@ -56,7 +56,6 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
     config = override_run(
         with_picture_settings(opened.config), arguments.set, ("data.image_size", "data.fit", "evaluation")
     )
-    names = class_names(config)
     sources, total = _find(arguments)
     live = any(map(evaluation.is_camera, sources))
     unit, drawn = ("frame", "videos") if evaluation.is_video(sources[0]) else ("image", "pictures")
@@ -65,8 +64,8 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
         if arguments.output is not None:
             check_names(sources)
             folder = stack.enter_context(new_output(arguments.output, folder=True))
-            writer = stack.enter_context(PredictionWriter(folder, names))
-        detector = opened.load_detector(arguments.weights)
+            writer = stack.enter_context(PredictionWriter(folder, class_names(config)))
+        detector = opened.load_detector(arguments.weights, config)
         stopped = stack.enter_context(_ctrl_c_as_event() if live else contextlib.nullcontext(threading.Event()))
         predictions = _predict(detector, sources, arguments.frames, _settings(config, live))
         stack.enter_context(contextlib.closing(predictions))
@@ -114,12 +113,7 @@ def _num_frames(source: str, limit: float) -> float:
 
 
 def _settings(config: Config, live: bool) -> dict[str, typing.Any]:
-    settings = {
-        "image_size": image_hw(config.data.image_size),
-        "fit": config.data.fit,
-        "class_names": config.data.class_names,
-        **config_to_dict(config.evaluation),
-    }
+    settings = config_to_dict(config.evaluation)
     return settings | {"batch_size": 1} if live else settings  # A camera's frame does not wait for the next.
 
 

@@ -70,7 +70,7 @@ def _describe(config: Config) -> dict:
     from kyolo.training.start import carry_over
 
     config = _resolve(config)
-    detector = build_detector(config.model)
+    detector = build_detector(config)
     if config.model.weights is not None:
         carry_over(detector, config.model.weights)
     all_weights = count_weights(detector)

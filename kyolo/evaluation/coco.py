@@ -1,22 +1,21 @@
-"""COCO average precision of a detector on a data set, and as a callback for `fit`.
+"""COCO average precision of a detector on a data set.
 
 The scorer is faster-coco-eval: pycocotools' figures, computed in C++.
 """
 
 import contextlib
 import io
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from faster_coco_eval import COCO, COCOeval_faster
 from tqdm import tqdm
 
-from kyolo.data import input_errors
+from kyolo._compat import dataset_inputs
+from kyolo.data import Index, input_errors
 from kyolo.evaluation.detect import NMSSettings, Predictor
 
 SUMMARY = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")  # as COCOeval.summarize orders its figures
@@ -89,7 +88,7 @@ def evaluate(
 
     Args:
         detector: a `Detector` or a `TFLiteDetector`.
-        dataset: from `kyolo.data.make_dataset`, split "val" or "dev": finite, in order, with `index`.
+        dataset: from `kyolo.data.make_dataset`, split "val" or "dev". `map`, `prefetch` and `take` may follow.
         confidence: a detection's score is above it.
         iou: of two boxes of one class that overlap by more than this, the one with the lower score goes.
         max_detections: the most detections in an image.
@@ -117,60 +116,48 @@ def score(predictor: Predictor, dataset: tf.data.Dataset) -> dict[str, Any]:
     Returns:
         As `evaluate`.
     """
+    index = find_index(dataset)
     image_ids: list[int] = []
 
     def network_inputs():
-        for images, targets in dataset:
+        for images, targets, *_ in dataset:
             image_ids.extend(targets["image_id"].numpy().tolist())
             yield images, targets["letterbox"], targets["size"]
 
     results: list[dict] = []
-    bar = tqdm(
-        desc="Evaluating", total=len(dataset.index.truth["images"]), unit="image", delay=2.0, leave=False, disable=None
-    )
-    with predictor.detector.ema_weights(), bar, input_errors(dataset.index):
+    bar = tqdm(desc="Evaluating", total=index.num_images, unit="image", delay=2.0, leave=False, disable=None)
+    with predictor.detector.ema_weights(), bar, input_errors(index):
         for i, detections in enumerate(predictor.predict(network_inputs())):
             bar.update()
-            results += coco_results(image_ids[i], **detections, category_ids=dataset.index.category_ids)
-    return {**coco_metrics(dataset.index.truth, results), "protocol": _protocol(predictor)}
+            results += coco_results(image_ids[i], **detections, category_ids=index.category_ids)
+    truth = index.truth
+    if len(set(image_ids)) < index.num_images:
+        truth = _part_of(truth, set(image_ids))
+    return {**coco_metrics(truth, results), "protocol": _protocol(predictor)}
 
 
-class CocoAP(keras.callbacks.Callback):
-    """Adds val_ap, val_ap50 and val_ap75 to the logs at the end of epochs, measured as `evaluate` does.
+def find_index(dataset: tf.data.Dataset) -> Index:
+    """Return the index that a dataset of `make_dataset` was made from, also after `map`, `take` and the like.
 
-    Put it before callbacks that read these logs. Where AP is undefined (no truth at all), the log is NaN.
-
-    Args:
-        val: data set to score, as for `evaluate`.
-        every: epochs from one score to the next; the last epoch is always scored.
-        settings: thresholds; those of `evaluate` by default.
-
-    Attributes:
-        metrics: everything that `evaluate` returns, of the last epoch that was scored; None before.
-
-    Example:
-        >>> detector.fit(train, epochs=60, callbacks=[CocoAP(val, every=5)])
+    Raises:
+        ValueError: `make_dataset` did not make it.
     """
+    found = [dataset]
+    while found:
+        dataset = found.pop()
+        if hasattr(dataset, "index"):
+            return dataset.index
+        found += dataset_inputs(dataset)
+    raise ValueError("dataset: expected one of kyolo.data.make_dataset, got another. Its index has the ground truth.")
 
-    def __init__(self, val: tf.data.Dataset, *, every: int = 1, settings: NMSSettings | None = None):
-        super().__init__()
-        self.val = val
-        self.every = every
-        self.settings = settings or NMSSettings(confidence=0.001, multi_label=True)
-        self.metrics: dict[str, Any] | None = None
 
-    def on_train_begin(self, logs: dict | None = None) -> None:  # noqa: ARG002 (Keras' signature)
-        """Trace the detector's graph anew: `fit` may have been given another model."""
-        self._predictor = Predictor(self.model, self.settings)
-
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Score, and add the figures to the logs that later callbacks see."""
-        if (epoch + 1) % self.every and epoch + 1 != self.params["epochs"]:
-            return
-        self.metrics = score(self._predictor, self.val)
-        if logs is not None:
-            for name in ("ap", "ap50", "ap75"):
-                logs[f"val_{name}"] = math.nan if self.metrics[name] is None else self.metrics[name]
+def _part_of(truth: dict, image_ids: set[int]) -> dict:
+    """Return the ground truth of some images: a dataset cut by `take` is evaluated on what it gives."""
+    return {
+        **truth,
+        "images": [image for image in truth["images"] if image["id"] in image_ids],
+        "annotations": [annotation for annotation in truth["annotations"] if annotation["image_id"] in image_ids],
+    }
 
 
 def _protocol(predictor: Predictor) -> dict[str, Any]:

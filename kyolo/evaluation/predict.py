@@ -1,17 +1,18 @@
-"""Detections in image files."""
+"""Detections in image files and arrays."""
 
 import glob
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
 
-from kyolo.data import letterbox, read_image
+from kyolo.data import read_image
 from kyolo.data.images import SUFFIXES
 from kyolo.errors import InputError
 from kyolo.evaluation.detect import NMSSettings, Predictor
@@ -70,86 +71,96 @@ def find_files(paths: Iterable[str | os.PathLike], kind: str, suffixes: Sequence
 
 
 def predict_paths(
-    detector: Any,
-    paths: Sequence[str | os.PathLike],
-    *,
-    image_size: tuple[int, int],
-    fit: str = "letterbox",
-    class_names: Sequence[str],
-    batch_size: int = 16,
-    **settings: Any,
+    detector: Any, paths: Sequence[str | os.PathLike], *, batch_size: int = 16, **settings: Any
 ) -> Iterator[dict[str, Any]]:
     """Detect in image files of any size, one batch in memory at a time.
 
-    What it yields with the settings of `evaluate` and the same batch size gives the same AP.
+    With the settings of `evaluate` and the same batch size, the results have the same AP.
 
     Args:
-        detector: a `Detector` (its averaged weights are used where it keeps them) or a `TFLiteDetector`.
+        detector: a `Detector` or a `TFLiteDetector`.
         paths: image files, as from `find_images`.
-        image_size: (H, W) of the network's input.
-        fit: "letterbox" or "stretch", as in training.
-        class_names: name of each label.
         batch_size: images that run together.
-        **settings: `confidence`, `iou`, `max_detections`, `multi_label`, as in `NMSSettings`, whose defaults hold.
+        **settings: `confidence`, `iou`, `max_detections`, `multi_label`. Default: those of `detector.nms`.
 
     Yields:
-        An image's dict, in order: image (path), boxes [[x1, y1, x2, y2], ...] in pixels of the original image, scores,
-        labels (0-based), names; plain lists by falling score.
+        One dict per image, in order: image (path), boxes [[x1, y1, x2, y2], ...] in pixels of the original image,
+        scores, labels (0-based), names; plain lists by falling score.
 
     Raises:
         InputError: a file is no image.
 
     Example:
-        >>> paths = find_images(["pictures/"])
-        >>> for found in predict_paths(detector, paths, image_size=(320, 320), class_names=["cell"], confidence=0.5):
-        ...     print(found["image"], found["boxes"])
+        >>> for found in predict_paths(detector, find_images([image_file]), confidence=0.9):
+        ...     print(found["boxes"])
+        []
     """
-    predictor = Predictor(detector, NMSSettings(**settings))
-    predictions = predict_each(
-        predictor,
-        paths,
-        read_image,
-        image_size=image_size,
-        fit=fit,
-        class_names=class_names,
-        batch_size=batch_size,
-    )
-    for path, found in predictions:
-        yield {"image": os.fspath(path), **found}
+    predictor = Predictor(detector, nms_settings(detector, settings))
+    for path, found in predict_each(predictor, paths, read_image, batch_size=batch_size):
+        yield {"image": os.fspath(path), **as_lists(found)}
+
+
+def predict(
+    detector: Any, paths: Iterable[str | os.PathLike], *, batch_size: int = 16, **settings: Any
+) -> Iterator[dict[str, Any]]:
+    """Detect in images, folders and glob patterns: `find_images`, then `predict_paths`."""
+    return predict_paths(detector, find_images(paths), batch_size=batch_size, **settings)
+
+
+def nms_settings(detector: Any, settings: dict[str, Any]) -> NMSSettings:
+    """Return the thresholds of a detector with some changed.
+
+    Raises:
+        ValueError: a setting is unknown.
+    """
+    known = [field.name for field in fields(NMSSettings)]
+    for name in settings:
+        if name not in known:
+            raise ValueError(f"{name}: expected one of {', '.join(known)}. Remove it.")
+    return replace(detector.nms, **settings)
+
+
+def detect_images(detector: Any, images: Any, *, batch_size: int = 16, **settings: Any) -> Any:
+    """Detect in arrays and files; see `Detector.detect`."""
+    many = isinstance(images, list | tuple) or getattr(images, "ndim", 3) == 4
+    predictor = detector.predictor(nms_settings(detector, settings))
+    items = list(images) if many else [images]
+    found = [each for _, each in predict_each(predictor, items, _read_any, batch_size=batch_size)]
+    return found if many else found[0]
+
+
+def _read_any(image: Any) -> np.ndarray:
+    """Return an image file's or array's pixels, (H, W, 3) uint8."""
+    if isinstance(image, str | os.PathLike):
+        return read_image(image)
+    pixels = np.asarray(image)
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[-1] != 3 or 0 in pixels.shape:
+        raise InputError(
+            f"images: expected paths or uint8 RGB arrays (H, W, 3), got {pixels.dtype} {pixels.shape}. "
+            f"Scale the pixels to 0..255 and convert them to uint8."
+        )
+    return pixels
 
 
 def predict_each(
-    predictor: Predictor,
-    items: Iterable[Item],
-    read: Callable[[Item], np.ndarray],
-    *,
-    image_size: tuple[int, int],
-    fit: str,
-    class_names: Sequence[str],
-    batch_size: int,
+    predictor: Predictor, items: Iterable[Item], read: Callable[[Item], np.ndarray], *, batch_size: int
 ) -> Iterator[tuple[Item, dict[str, Any]]]:
     """Detect in whatever is an image or can be read as one; items are taken as they are needed, one batch ahead.
 
     Args:
-        predictor: the detector and its settings; its averaged weights are used where it keeps them.
+        predictor: the detector and its settings.
         items: paths, or frames of a video.
-        read: gives an item's image, (H, W, 3) uint8 RGB; called in several threads at once.
-        image_size: (H, W) of the network's input.
-        fit: "letterbox" or "stretch".
-        class_names: name of each label.
+        read: returns an item's image, (H, W, 3) uint8 RGB; called in several threads at once.
         batch_size: images that run together.
 
     Yields:
-        Each item, in order, with boxes, scores, labels and names as in `predict_paths`.
+        Each item, in order, with arrays `boxes`, `scores`, `labels` and the list `names`, as in `Detector.detect`.
     """
-
-    @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])  # a tenth of the time it takes eagerly
-    def fit_to_network(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return letterbox(image, image_size, fit)
+    class_names = predictor.detector.class_names
 
     def network_input(item: Item) -> tuple[tf.Tensor, tf.Tensor, tuple[int, int]]:
         image = read(item)
-        return *fit_to_network(image), image.shape[:2]
+        return *predictor.fit_image(image), image.shape[:2]
 
     items = iter(items)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -157,9 +168,13 @@ def predict_each(
             batch = tuple(tf.stack(part) for part in zip(*pool.map(network_input, chunk), strict=True))
             with predictor.detector.ema_weights():
                 detections = list(predictor.predict([batch]))
-            for item, arrays in zip(chunk, detections, strict=True):
-                found = {name: array.tolist() for name, array in arrays.items()}
+            for item, found in zip(chunk, detections, strict=True):
                 yield item, {**found, "names": [class_names[label] for label in found["labels"]]}
+
+
+def as_lists(found: dict[str, Any]) -> dict[str, Any]:
+    """Return detections that JSON can hold."""
+    return {name: values.tolist() if isinstance(values, np.ndarray) else values for name, values in found.items()}
 
 
 def _with_suffix(paths: Iterable[str], suffixes: Sequence[str]) -> list[str]:

@@ -5,7 +5,7 @@ import os
 import re
 import time
 import types
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from kyolo.errors import InputError
-from kyolo.evaluation.detect import NMSSettings, Predictor
-from kyolo.evaluation.predict import find_files, predict_each
+from kyolo.evaluation.detect import Predictor
+from kyolo.evaluation.predict import as_lists, find_files, nms_settings, predict_each
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 FRAME_RATE = 30.0  # where a video or camera names none
@@ -169,23 +169,13 @@ class Video:
 
 
 def predict_frames(
-    detector: Any,
-    frames: Iterable[Frame],
-    *,
-    image_size: tuple[int, int],
-    fit: str = "letterbox",
-    class_names: Sequence[str],
-    batch_size: int = 16,
-    **settings: Any,
+    detector: Any, frames: Iterable[Frame], *, batch_size: int = 16, **settings: Any
 ) -> Iterator[tuple[Frame, dict[str, Any]]]:
     """Detect in the frames of a video or of several, one batch in memory at a time.
 
     Args:
         detector: a `Detector` or a `TFLiteDetector`.
         frames: as from `Video.frames`.
-        image_size: (H, W) of the network's input.
-        fit: "letterbox" or "stretch", as in training.
-        class_names: name of each label.
         batch_size: frames that run together; 1 for a camera, where a frame should not wait for the next.
         **settings: as for `predict_paths`.
 
@@ -194,20 +184,13 @@ def predict_frames(
         labels, names as in `predict_paths`; boxes in pixels of the frame.
 
     Example:
-        >>> with Video("street.mp4") as video:
-        ...     for frame, found in predict_frames(
-        ...         detector, video.frames(), image_size=(320, 320), class_names=["car"]
-        ...     ):
-        ...         print(found["seconds"], found["boxes"])
+        ```python
+        with Video("street.mp4") as video:
+            for frame, found in predict_frames(detector, video.frames()):
+                print(found["seconds"], found["boxes"])
+        ```
     """
-    predictions = predict_each(
-        Predictor(detector, NMSSettings(**settings)),
-        frames,
-        lambda frame: frame.image,
-        image_size=image_size,
-        fit=fit,
-        class_names=class_names,
-        batch_size=batch_size,
-    )
-    for frame, found in predictions:
-        yield frame, {"image": frame.video.source, "frame": frame.number, "seconds": frame.seconds, **found}
+    predictor = Predictor(detector, nms_settings(detector, settings))
+    for frame, found in predict_each(predictor, frames, lambda frame: frame.image, batch_size=batch_size):
+        where = {"image": frame.video.source, "frame": frame.number, "seconds": frame.seconds}
+        yield frame, {**where, **as_lists(found)}

@@ -17,9 +17,9 @@ from ai_edge_litert.interpreter import Interpreter
 from PIL import Image
 
 import kyolo
+from kyolo.boxes.nms import NMSSettings
 from kyolo.data import letterbox
 from kyolo.errors import InputError
-from kyolo.evaluation.detect import NMSSettings
 from kyolo.export.errors import ExportError
 from kyolo.export.metadata import check_labels
 from kyolo.export.network import find
@@ -70,9 +70,6 @@ def to_android(
     detector: Any,
     path: str | os.PathLike,
     *,
-    image_size: tuple[int, int],
-    fit: str = "letterbox",
-    class_names: Sequence[str],
     images: Sequence[np.ndarray],
     calibration: Sequence[np.ndarray],
     **settings: Any,
@@ -85,9 +82,6 @@ def to_android(
     Args:
         detector: a `Detector` in float32; its averaged weights are used where it keeps them.
         path: folder to write, in one go; it must not exist.
-        image_size: (H, W) of the network's input.
-        fit: "letterbox" or "stretch", as in training.
-        class_names: name of each label.
         images: real images, (h, w, 3) uint8, on which the files are compared with the detector; the first three become
             the check.
         calibration: real images of the training set, a hundred or more, whose values set the ranges of int8.
@@ -101,14 +95,16 @@ def to_android(
         ExportError: a file does not give the detector's results, or is not for the GPU; nothing is left behind.
 
     Example:
-        >>> to_android(detector, "app", image_size=(320, 320), class_names=["cell"], images=val, calibration=train)
+        ```python
+        to_android(detector, "app", images=val_images, calibration=train_images)
+        ```
     """
     if not len(images):
         raise InputError("images: expected some to compare the files on, received none")
     nms = replace(NMS_DEFAULTS, **settings)
+    image_size, fit, class_names = detector.image_size, detector.image_fit, detector.class_names
     check_labels(class_names)
-    shared = {"image_size": image_size, "fit": fit, "class_names": class_names}
-    shared |= {"images": images, "calibration": calibration}
+    shared = {"images": images, "calibration": calibration}
     options: dict[str, dict[str, Any]] = {
         GPU: {},
         INT8: {"input_type": "uint8", "nms": nms},
@@ -131,8 +127,8 @@ def to_android(
         }
         write_text(folder / "contract.json", json.dumps(contract, indent=2) + "\n")
         inputs = [letterbox(image, image_size, fit)[0].numpy() for image in images[:CHECKS]]
-        _write_check(detector, folder / "check", inputs, nms, class_names)
-        (folder / "README.md").write_text(_readme(image_size, fit, class_names, nms), encoding="utf-8")
+        _write_check(detector, folder / "check", inputs, nms)
+        (folder / "README.md").write_text(_readme(detector, nms), encoding="utf-8")
         return reports
 
 
@@ -165,16 +161,16 @@ def _tensors(path: Path) -> dict[str, Any]:
     }
 
 
-def _write_check(
-    detector: Any, folder: Path, inputs: Sequence[np.ndarray], nms: NMSSettings, class_names: Sequence[str]
-) -> None:
+def _write_check(detector: Any, folder: Path, inputs: Sequence[np.ndarray], nms: NMSSettings) -> None:
     folder.mkdir()
     expected = []
     with detector.ema_weights():
         for i, image in enumerate(inputs):
             Image.fromarray(image).save(folder / f"{i}.png")
-            found = {name: array.tolist() for name, array in find(detector, image, image.shape[:2], nms).items()}
-            expected.append({"image": f"{i}.png", **found, "names": [class_names[label] for label in found["labels"]]})
+            found = {name: array.tolist() for name, array in find(detector, image, nms).items()}
+            expected.append(
+                {"image": f"{i}.png", **found, "names": [detector.class_names[label] for label in found["labels"]]}
+            )
     tolerances = {
         name: asdict(tolerance(precision, inputs[0].shape[:2])) | {"box_unit": "pixels of the input"}
         for name, precision in FILE_PRECISIONS.items()
@@ -183,17 +179,17 @@ def _write_check(
     write_text(folder / "expected.json", json.dumps(content, indent=2) + "\n")
 
 
-def _readme(image_size: tuple[int, int], fit: str, class_names: Sequence[str], nms: NMSSettings) -> str:
+def _readme(detector: Any, nms: NMSSettings) -> str:
     template = importlib.resources.files("kyolo.export").joinpath("android_readme.md").read_text(encoding="utf-8")
     return string.Template(template).substitute(
         version=kyolo.__version__,
-        num_classes=len(class_names),
-        classes=", ".join(class_names),
-        height=image_size[0],
-        width=image_size[1],
+        num_classes=len(detector.class_names),
+        classes=", ".join(detector.class_names),
+        height=detector.image_size[0],
+        width=detector.image_size[1],
         max_detections=nms.max_detections,
         confidence=nms.confidence,
         iou=nms.iou,
-        stretch_note=STRETCH_NOTES[fit],
-        fit_kotlin=FIT_KOTLIN[fit],
+        stretch_note=STRETCH_NOTES[detector.image_fit],
+        fit_kotlin=FIT_KOTLIN[detector.image_fit],
     )

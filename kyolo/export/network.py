@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from kyolo.boxes.nms import batched_nms
-from kyolo.evaluation.detect import Detections, NMSSettings
+from kyolo.boxes.nms import NMSSettings, batched_nms
+from kyolo.evaluation.detect import Detections
 
 WITHOUT_GRADIENTS = tf.saved_model.SaveOptions(experimental_custom_gradients=False)  # nobody trains an export
 
@@ -34,16 +34,15 @@ def network_module(detector: Any, functions: dict[str, tuple[Callable, tf.Tensor
     return module
 
 
-def raw_outputs(detector: Any, images: tf.Tensor, image_size: tuple[int, int]) -> Outputs:
+def raw_outputs(detector: Any, images: tf.Tensor) -> Outputs:
     """`boxes` (B, A, 4) xyxy in 0..1 of the network's input and `scores` (B, A, K) of every anchor point.
 
     Args:
         detector: a `Detector`.
-        images: (B, H, W, 3) RGB 0..255.
-        image_size: (H, W).
+        images: (B, H, W, 3) RGB 0..255, of static H and W.
     """
-    height, width = image_size
-    boxes, scores = detector.decode(detector(images, training=False), image_size=image_size)
+    height, width = images.shape[1:3]
+    boxes, scores = detector.decode(detector(images, training=False), image_size=(height, width))
     boxes = boxes / tf.constant([width, height, width, height], tf.float32)
     return {"boxes": tf.clip_by_value(boxes, 0.0, 1.0), "scores": scores}
 
@@ -54,9 +53,9 @@ def detection_outputs(raw: Outputs, settings: NMSSettings) -> Outputs:
     return {"boxes": boxes, "scores": scores, "labels": labels, "num_detections": count}
 
 
-def find(detector: Any, image: np.ndarray, image_size: tuple[int, int], settings: NMSSettings) -> Detections:
+def find(detector: Any, image: np.ndarray, settings: NMSSettings) -> Detections:
     """Detections in one network input, (H, W, 3) 0..255: boxes (n, 4) in 0..1 of it, scores and labels (n,)."""
-    found = detection_outputs(raw_outputs(detector, image[None], image_size), settings)
+    found = detection_outputs(raw_outputs(detector, image[None]), settings)
     count = int(found.pop("num_detections")[0])
     return {name: value[0, :count].numpy() for name, value in found.items()}
 

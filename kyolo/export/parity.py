@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from kyolo.boxes import iou
-from kyolo.evaluation.detect import Detections, NMSSettings
+from kyolo.boxes.nms import NMSSettings
+from kyolo.evaluation.detect import Detections
 from kyolo.export.errors import ExportError
 from kyolo.export.network import raw_outputs
 
@@ -123,24 +124,21 @@ class _Comparison:
         return ParityReport(self.images, boxes.count, *errors, self.unmatched)
 
 
-def compare_outputs(
-    detector: Any, exported: Any, inputs: Sequence[np.ndarray], image_size: tuple[int, int]
-) -> ParityReport:
+def compare_outputs(detector: Any, exported: Any, inputs: Sequence[np.ndarray]) -> ParityReport:
     """Compare the boxes and scores of all anchor points, boxes clipped to the network's input.
 
     Args:
         detector: the `Detector`.
         exported: what is called and decodes like one (`TFLiteDetector`).
         inputs: network inputs, (H, W, 3) 0..255.
-        image_size: (H, W).
 
     Returns:
         The report, not checked.
     """
-    pixels = np.array([image_size[1], image_size[0]] * 2, np.float32)
     comparison = _Comparison()
     for image in inputs:
-        expected, found = (raw_outputs(each, image[None], image_size) for each in (detector, exported))
+        pixels = np.array([image.shape[1], image.shape[0]] * 2, np.float32)
+        expected, found = (raw_outputs(each, image[None]) for each in (detector, exported))
         comparison.images += 1
         comparison.boxes.add(expected["boxes"] * pixels, found["boxes"] * pixels, axis=-1)
         comparison.scores.add(expected["scores"], found["scores"])

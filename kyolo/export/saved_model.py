@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from kyolo.boxes.nms import NMSSettings
 from kyolo.data import letterbox
-from kyolo.evaluation.detect import Detections, NMSSettings, Predictor, detect
+from kyolo.evaluation.detect import Detections, Predictor, detect
+from kyolo.evaluation.predict import nms_settings
 from kyolo.export.network import WITHOUT_GRADIENTS, network_module
 from kyolo.export.parity import ParityReport, compare_detections, compare_outputs
 from kyolo.files import new_output, write_text
@@ -24,9 +26,6 @@ def to_saved_model(
     detector: Any,
     path: str | os.PathLike,
     *,
-    image_size: tuple[int, int],
-    fit: str = "letterbox",
-    class_names: Sequence[str],
     images: Sequence[np.ndarray] = (),
     **settings: Any,
 ) -> ParityReport | None:
@@ -47,11 +46,8 @@ def to_saved_model(
     Args:
         detector: a `Detector` in float32; its averaged weights are used where it keeps them.
         path: folder to write, in one go; it must not exist.
-        image_size: (H, W) of the network's input, to which images are brought inside.
-        fit: "letterbox" or "stretch", as in training.
-        class_names: name of each label.
         images: real images, (h, w, 3) uint8, on which each signature is compared with the detector before any is kept.
-        **settings: `confidence`, `iou`, `max_detections`, `multi_label`, as in `NMSSettings`, whose defaults hold.
+        **settings: `confidence`, `iou`, `max_detections`, `multi_label`. Default: those of `detector.nms`.
 
     Returns:
         How far the export is from the detector; None without images.
@@ -61,27 +57,33 @@ def to_saved_model(
         ExportError: the export's detections are not the detector's; nothing is left behind.
 
     Example:
-        >>> to_saved_model(detector, "exported", image_size=(320, 320), class_names=["cell"], confidence=0.4)
-        >>> found = tf.saved_model.load("exported/1").signatures["serving_default"](images=pictures)
+        >>> to_saved_model(detector, folder / "exported", confidence=0.4)
+        >>> serve = tf.saved_model.load(str(folder / "exported" / "1")).signatures["serving_default"]
+        >>> sorted(serve(images=np.zeros((1, 48, 100, 3), "uint8")))
+        ['boxes', 'labels', 'num_detections', 'scores']
     """
-    settings = NMSSettings(**settings)
+    settings = nms_settings(detector, settings)
+    image_size, fit = detector.image_size, detector.image_fit
     with new_output(path, folder=True) as temporary, detector.ema_weights():
         version = temporary / VERSION
-        module = _serving_module(detector, image_size, fit, settings)
+        module = _serving_module(detector, settings)
         tf.saved_model.save(module, str(version), signatures=module.graphs, options=WITHOUT_GRADIENTS)
-        contract = {"class_names": list(class_names), "image_size": list(image_size), "fit": fit, **asdict(settings)}
+        contract = {
+            "class_names": list(detector.class_names),
+            "image_size": list(image_size),
+            "fit": fit,
+            **asdict(settings),
+        }
         (version / CONTRACT_FILE).parent.mkdir()
         write_text(version / CONTRACT_FILE, json.dumps(contract, indent=2) + "\n")
         if not images:
             return None
         loaded = tf.saved_model.load(str(version))  # whose signatures do not keep its variables alive
         inputs = [letterbox(image, image_size, fit)[0].numpy() for image in images]
-        compare_outputs(detector, RawSignature(loaded), inputs, image_size).check("float32", image_size)
+        compare_outputs(detector, RawSignature(loaded), inputs).check("float32", image_size)
         predictor = Predictor(detector, settings)
         for name, bring in (("encoded", lambda image: tf.io.encode_png(image)[None]), ("serving_default", _batch)):
-            pairs = (
-                _both(predictor, loaded.signatures[name], image, bring(image), image_size, fit) for image in images
-            )
+            pairs = (_both(predictor, loaded.signatures[name], image, bring(image)) for image in images)
             report = compare_detections(pairs, settings).check("float32", image_size)
         return report
 
@@ -111,11 +113,9 @@ def _batch(image: np.ndarray) -> tf.Tensor:
     return tf.constant(image[None])
 
 
-def _both(
-    predictor: Predictor, exported: Any, image: np.ndarray, given: tf.Tensor, image_size: tuple[int, int], fit: str
-) -> tuple[Detections, Detections]:
+def _both(predictor: Predictor, exported: Any, image: np.ndarray, given: tf.Tensor) -> tuple[Detections, Detections]:
     """The detector's detections and the export's in an image of any size, boxes in pixels of the network's input."""
-    network_input, parameters = letterbox(image, image_size, fit)
+    network_input, parameters = predictor.fit_image(image)
     (expected,) = predictor.predict([(network_input[None], parameters[None], [image.shape[:2]])])
     found = {name: np.asarray(value[0]) for name, value in exported(images=given).items()}
     count = found.pop("num_detections")
@@ -124,7 +124,8 @@ def _both(
     return {**expected, "boxes": expected["boxes"] * scale}, {**found, "boxes": found["boxes"] * scale}
 
 
-def _serving_module(detector: Any, image_size: tuple[int, int], fit: str, settings: NMSSettings) -> tf.Module:
+def _serving_module(detector: Any, settings: NMSSettings) -> tf.Module:
+    image_size, fit = detector.image_size, detector.image_fit
     fitted = (tf.TensorSpec([*image_size, 3], tf.uint8), tf.TensorSpec([4], tf.float32), tf.TensorSpec([2], tf.int32))
 
     def fit_to_network(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from kyolo.boxes.nms import NMSSettings
 from kyolo.data import letterbox
 from kyolo.errors import InputError
-from kyolo.evaluation.detect import Detections, NMSSettings
+from kyolo.evaluation.detect import Detections
 from kyolo.export.conversion import PRECISIONS, convert, with_types
 from kyolo.export.flatbuffer import describe
 from kyolo.export.metadata import add_metadata, check_labels
@@ -37,8 +38,7 @@ class TFLiteOptions:
         nms: settings of a suppression inside the file; None for none. `NMS_DEFAULTS` lists 100 detections.
         metadata: with `nms`: the file is one for MediaPipe Tasks, with its four outputs `locations` (1, N, 4) as ymin,
             xmin, ymax, xmax, `categories` (1, N), `scores` (1, N), `count` (1,), all float32, and TFLite Metadata.
-            Needs `class_names` and the extra `mediapipe`. Without it: the outputs that `to_tflite` tells.
-        class_names: names of the labels, for the file to tell; may be empty.
+            Needs the extra `mediapipe`. Without it: the outputs that `to_tflite` tells.
 
     Raises:
         InputError: a value that there is not, or types of 8 bits for another precision than int8.
@@ -49,7 +49,6 @@ class TFLiteOptions:
     output_type: str = "float32"
     nms: NMSSettings | None = None
     metadata: bool = False
-    class_names: Sequence[str] = ()
 
     def __post_init__(self):
         allowed = {"precision": PRECISIONS, "input_type": INTERFACE_TYPES, "output_type": INTERFACE_TYPES}
@@ -72,15 +71,12 @@ class TFLiteOptions:
                 f"metadata: expected nms, input_type float32 or uint8 and output_type float32, which MediaPipe "
                 f"Tasks wants, received {'no nms' if self.nms is None else ' and '.join(types)}"
             )
-        check_labels(self.class_names)
 
 
 def to_tflite(
     detector: Any,
     path: str | os.PathLike,
     *,
-    image_size: tuple[int, int],
-    fit: str = "letterbox",
     images: Sequence[np.ndarray] = (),
     calibration: Sequence[np.ndarray] = (),
     **options: Any,
@@ -96,11 +92,9 @@ def to_tflite(
     Args:
         detector: a `Detector` in float32; its averaged weights are used where it keeps them.
         path: file to write, in one go; it must not exist.
-        image_size: (H, W) of the network's input.
-        fit: "letterbox" or "stretch": how images are brought to that size.
         images: real images, (h, w, 3) uint8, on which the export is compared with the detector before it is kept.
         calibration: real images of the training set, a hundred or more, whose values set the ranges of int8.
-        **options: `precision`, `input_type`, `output_type`, `nms`, `metadata`, `class_names`, as in `TFLiteOptions`.
+        **options: `precision`, `input_type`, `output_type`, `nms`, `metadata`, as in `TFLiteOptions`.
 
     Returns:
         How far the export is from the detector; None without images.
@@ -110,24 +104,30 @@ def to_tflite(
         ExportError: the export's boxes or scores are not the detector's; nothing is left behind.
 
     Example:
-        >>> to_tflite(detector, "detector.tflite", image_size=(320, 320), precision="int8", calibration=images)
-        >>> evaluate(TFLiteDetector("detector.tflite"), val)["ap"]
+        ```python
+        to_tflite(detector, "detector.tflite", precision="int8", calibration=images)
+        print(kyolo.evaluate(TFLiteDetector("detector.tflite"), val)["ap"])
+        ```
     """
     options = TFLiteOptions(**options)
+    if options.metadata:
+        check_labels(detector.class_names)
     if options.precision == "int8" and not len(calibration):
         raise InputError("calibration: expected images of the training set for int8, received none")
     shown, inputs = (
-        [np.asarray(letterbox(image, image_size, fit)[0]) for image in each]
+        [np.asarray(letterbox(image, detector.image_size, detector.image_fit)[0]) for image in each]
         for each in (calibration if options.precision == "int8" else (), images)
     )
     with new_output(path) as temporary, detector.ema_weights():
-        temporary.write_bytes(_converted(detector, options, image_size, fit, shown))
-        return _compare(detector, temporary, options, inputs).check(options.precision, image_size) if inputs else None
+        temporary.write_bytes(_converted(detector, options, shown))
+        if not inputs:
+            return None
+        return _compare(detector, temporary, options, inputs).check(options.precision, detector.image_size)
 
 
 def _compare(detector: Any, path: Path, options: TFLiteOptions, inputs: Sequence[np.ndarray]) -> ParityReport:
     if options.nms is None and options.precision == "float32":
-        return compare_outputs(detector, TFLiteDetector(path), inputs, inputs[0].shape[:2])
+        return compare_outputs(detector, TFLiteDetector(path), inputs)
     return compare_found(detector, path, inputs, options.nms, options.precision)
 
 
@@ -150,33 +150,30 @@ def compare_found(
     size, settings = exported.image_size, nms or NMS_DEFAULTS
 
     def detections(network: Any, image: np.ndarray) -> Detections:
-        found = network(image) if isinstance(network, TFLiteEndToEnd) else find(network, image, size, settings)
+        found = network(image) if isinstance(network, TFLiteEndToEnd) else find(network, image, settings)
         return {**found, "boxes": found["boxes"] * np.array([size[1], size[0]] * 2, np.float32)}
 
     pairs = (tuple(detections(each, image) for each in (detector, exported)) for image in inputs)
     return compare_detections(pairs, settings, precision)
 
 
-def _converted(
-    detector: Any, options: TFLiteOptions, image_size: tuple[int, int], fit: str, calibration: Sequence[np.ndarray]
-) -> bytes:
+def _converted(detector: Any, options: TFLiteOptions, calibration: Sequence[np.ndarray]) -> bytes:
     def network(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        raw = raw_outputs(detector, images, image_size)
+        raw = raw_outputs(detector, images)
         if options.nms is None:
             return raw
         detections = detection_outputs(raw, options.nms)
         return task_outputs(detections) if options.metadata else detections
 
-    images = tf.TensorSpec([1, *image_size, 3], tf.float32, name="images")
+    images = tf.TensorSpec([1, *detector.image_size, 3], tf.float32, name="images")
     module = network_module(detector, {"serving_default": (network, images)})
     with tempfile.TemporaryDirectory() as folder:
         # Through a SavedModel: from the concrete function alone the converter does not freeze the weights.
         tf.saved_model.save(module, folder, signatures=module.graphs, options=WITHOUT_GRADIENTS)
         content = convert(Path(folder), options.precision, calibration)
     content = with_types(content, options.input_type, options.output_type)
-    content = describe(content, options.class_names, fit)
+    content = describe(content, detector.class_names, detector.image_fit)
     if not options.metadata:
         return content
-    return add_metadata(
-        content, options.class_names, f"Detector of {len(options.class_names)} classes, made with kyolo"
-    )
+    names = detector.class_names
+    return add_metadata(content, names, f"Detector of {len(names)} classes, made with kyolo")

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
+from kyolo.boxes.nms import NMSSettings
 from kyolo.errors import InputError
 from kyolo.export.flatbuffer import description
 
@@ -43,7 +44,7 @@ class _File:
             raise InputError(_refusal(path, f"one with the outputs {', '.join(sorted(self.outputs))}"))
         (_, *image_size, _) = self._input["shape"].tolist()
         self.image_size = tuple(image_size)
-        self.class_names, self.fit = description(Path(path).read_bytes())
+        self.class_names, self.image_fit = description(Path(path).read_bytes())
 
     def run(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """Run the network on one image, (H, W, 3) 0..255, and return what it gives with the first axis."""
@@ -77,27 +78,31 @@ class TFLiteDetector:
 
     Attributes:
         image_size: (H, W) of the network's input.
-        fit: "letterbox" or "stretch": how images are brought to it; None where the file does not tell.
-        class_names: name of each label; empty where the file does not tell.
+        image_fit: "letterbox" or "stretch": how images are brought to it; "letterbox" if the file does not tell.
+        class_names: name of each label; "0", "1", ... if the file does not tell.
         num_classes: K.
+        nms: `NMSSettings` of predictions. Default: `NMSSettings()`.
         run: from one network input, (H, W, 3) 0..255, to `boxes` and `scores` as NumPy arrays, without TensorFlow.
 
     Raises:
         InputError: the file is missing, or is not such a file.
 
     Example:
-        >>> detector = TFLiteDetector("detector.tflite")
-        >>> names = detector.class_names
-        >>> for found in predict_paths(detector, ["a.jpg"], image_size=detector.image_size, class_names=names):
-        ...     print(found["boxes"])
+        ```python
+        detector = TFLiteDetector("detector.tflite")
+        for found in kyolo.predict(detector, ["images/"]):
+            print(found["boxes"])
+        ```
     """
 
     def __init__(self, path: str | os.PathLike, *, num_threads: int = 2):
         self._file = _File(path, (RAW,), num_threads)
         self.run = self._file.run
         self._shapes = {name: tuple(self._file.outputs[name]["shape"][1:].tolist()) for name in ("boxes", "scores")}
-        self.image_size, self.fit, self.class_names = self._file.image_size, self._file.fit, self._file.class_names
+        self.image_size, self.image_fit = self._file.image_size, self._file.image_fit or "letterbox"
         self.num_classes = self._shapes["scores"][-1]
+        self.class_names = tuple(self._file.class_names) or tuple(map(str, range(self.num_classes)))
+        self.nms = NMSSettings()
 
     def __call__(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
         """Run the network, one image at a time.
@@ -149,7 +154,7 @@ class TFLiteEndToEnd:
 
     Attributes:
         image_size: (H, W) of the network's input.
-        fit: "letterbox" or "stretch": how images are brought to it; None where the file does not tell.
+        image_fit: "letterbox" or "stretch": how images are brought to it; None where the file does not tell.
         class_names: name of each label; empty where the file does not tell.
         max_detections: the most that it lists.
         run: from one network input, (H, W, 3) 0..255, to the file's outputs as NumPy arrays.
@@ -158,14 +163,17 @@ class TFLiteEndToEnd:
         InputError: the file is missing, or is not such a file.
 
     Example:
-        >>> found = TFLiteEndToEnd("detector.tflite")(image)
-        >>> found["boxes"], found["scores"], found["labels"]
+        ```python
+        found = TFLiteEndToEnd("detector.tflite")(image)
+        print(found["boxes"], found["scores"], found["labels"])
+        ```
     """
 
     def __init__(self, path: str | os.PathLike, *, num_threads: int = 2):
         self._file = _File(path, (DETECTIONS, TASK), num_threads)
         self.run = self._file.run
-        self.image_size, self.fit, self.class_names = self._file.image_size, self._file.fit, self._file.class_names
+        self.image_size, self.image_fit = self._file.image_size, self._file.image_fit
+        self.class_names = self._file.class_names
         self.max_detections = int(self._file.outputs["scores"]["shape"][-1])
 
     def __call__(self, image: np.ndarray) -> dict[str, np.ndarray]:

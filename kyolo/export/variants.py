@@ -28,12 +28,11 @@ FORMS = ("keras", "float32", "int8")
 FIGURES = ("bytes", "median_ms", "p95_ms", "ap", "ap_lost", "protocol", "box_error", "score_error", "unmatched")
 
 
-def measure_variants(  # noqa: PLR0913 (what is exported, on what it is measured, and how)
+def measure_variants(
     detector: Any,
     folder: Path,
     val: tf.data.Dataset,
     *,
-    fit: str,
     calibration: Sequence[np.ndarray],
     threads: int,
     runs: int = 100,
@@ -49,9 +48,8 @@ def measure_variants(  # noqa: PLR0913 (what is exported, on what it is measured
     Args:
         detector: a `Detector` in float32; its averaged weights are used where it keeps them.
         folder: an empty one, for the files.
-        val: data set from `make_dataset` that is scored by the protocol of `evaluate`. The exports are compared and
-            timed on its first images.
-        fit: "letterbox" or "stretch", as in `val`.
+        val: data set from `make_dataset`, of the detector's image size and fit, for AP by the protocol of `evaluate`.
+            The exports are compared and timed on its first images.
         calibration: real images of the training set.
         threads: of the TFLite interpreter; the Keras model and the SavedModel take TensorFlow's.
         runs: times that each variant is timed.
@@ -62,12 +60,11 @@ def measure_variants(  # noqa: PLR0913 (what is exported, on what it is measured
         for the Keras model), `median_ms`, `p95_ms`, `ap`, `ap_lost`, `protocol` of both, and `box_error`,
         `score_error` and `unmatched` of its detections and the Keras model's, as in `ParityReport`.
     """
-    image_size = tuple(val.element_spec[0].shape[1:3])
     images = list(itertools.islice(val.index.images(), CHECK_IMAGES))
-    inputs = [letterbox(image, image_size, fit)[0].numpy() for image in images]
-    shared = {"image_size": image_size, "fit": fit, "images": images, "class_names": val.index.class_names}
+    inputs = [letterbox(image, detector.image_size, detector.image_fit)[0].numpy() for image in images]
+    shared = {"images": images}
     variants: dict[str, Callable[[Path], _Variant]] = {
-        "keras": lambda _: _Variant(detector, _graph(detector, image_size)),
+        "keras": lambda _: _Variant(detector, _graph(detector)),
         "saved_model": lambda path: _saved_model(detector, path, shared),
     }
     for precision, nms in itertools.product(PRECISIONS, (None, NMS_DEFAULTS)):
@@ -138,19 +135,16 @@ def _tflite(
     if options["nms"] is not None:
         return _Variant(None, TFLiteEndToEnd(path, num_threads=threads).run, path, report)
     if options["precision"] == "float32":  # its report is of all anchor points, the others' of detections
-        report = compare_found(detector, path, inputs, None, "float32").check("float32", inputs[0].shape[:2])
+        report = compare_found(detector, path, inputs, None, "float32").check("float32", detector.image_size)
     exported = TFLiteDetector(path, num_threads=threads)
     return _Variant(exported, exported.run, path, report)
 
 
-def time_forms(
-    detectors: Sequence[Any], image_sizes: Sequence[tuple[int, int]], *, threads: int, runs: int
-) -> list[dict[str, float]]:
+def time_forms(detectors: Sequence[Any], *, threads: int, runs: int) -> list[dict[str, float]]:
     """Times detectors that may not be trained: Keras, and `.tflite` in float32 and int8, on one image of noise.
 
     Args:
         detectors: `Detector`s in float32.
-        image_sizes: (H, W) of the input of each.
         threads: of the TFLite interpreter; Keras takes TensorFlow's.
         runs: times that each form is timed, all of all detectors in turn.
 
@@ -159,20 +153,20 @@ def time_forms(
     """
     calls: list[Callable] = []
     with tempfile.TemporaryDirectory() as folder:
-        for number, (detector, size) in enumerate(zip(detectors, image_sizes, strict=True)):
-            image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-            calls.append(functools.partial(_graph(detector, size), image))
+        for number, detector in enumerate(detectors):
+            image = np.random.default_rng(0).integers(0, 256, (*detector.image_size, 3), dtype=np.uint8)
+            calls.append(functools.partial(_graph(detector), image))
             for precision in FORMS[1:]:
                 path = Path(folder, f"{number}_{precision}.tflite")
-                to_tflite(detector, path, image_size=size, precision=precision, calibration=[image])
+                to_tflite(detector, path, precision=precision, calibration=[image])
                 calls.append(functools.partial(TFLiteDetector(path, num_threads=threads).run, image))
         times = _time_in_turn([lambda _, call=call: call() for call in calls], [None], runs)
     medians = iter(1e3 * statistics.median(seconds) for seconds in times)
     return [{form: next(medians) for form in FORMS} for _ in detectors]
 
 
-def _graph(detector: Any, image_size: tuple[int, int]) -> Callable:
-    graph = tf.function(lambda images: raw_outputs(detector, images, image_size))
+def _graph(detector: Any) -> Callable:
+    graph = tf.function(lambda images: raw_outputs(detector, images))
     return lambda image: graph(tf.constant(image[None]))["scores"].numpy()
 
 

@@ -1,5 +1,6 @@
 """Detectors: the parts, and how a configuration puts them together."""
 
+from kyolo.models.build import YOLOv8 as YOLOv8
 from kyolo.models.build import build_detector as build_detector
 from kyolo.models.build import build_loss as build_loss
 from kyolo.models.detector import Detector as Detector
@@ -14,6 +15,7 @@ __all__ = [
     "LevelSpec",
     "PAFPN",
     "PyramidTop",
+    "YOLOv8",
     "build_detector",
     "build_loss",
 ]

@@ -2,21 +2,26 @@
 
 import collections
 import contextlib
+import dataclasses
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import keras
 
 from kyolo import registry
+from kyolo.boxes.nms import NMSSettings
 from kyolo.config import (
     AttentionConfig,
     BackboneConfig,
     BoxLossConfig,
     ClassificationLossConfig,
+    Config,
     ConfigError,
     LossConfig,
     ModelConfig,
     config_to_dict,
+    image_hw,
     one_of,
 )
 from kyolo.errors import ArgumentError, InputError
@@ -32,16 +37,28 @@ from kyolo.models.places import build_layers
 from kyolo.models.pyramid import BEFORE_SPPF, LevelSpec, PyramidTop, level_stride, scaled_levels
 
 
-def build_detector(config: ModelConfig, *, seed: int = 0, backbone: keras.Model | None = None) -> Detector:
-    """Builds a detector with initial weights.
+def build_detector(
+    config: Config | ModelConfig,
+    *,
+    seed: int = 0,
+    backbone: keras.Model | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    fit: str | None = None,
+    class_names: Sequence[str] | None = None,
+) -> Detector:
+    """Build a detector with initial weights.
 
     Args:
-        config: what to build; `num_classes` must be set.
+        config: what to build, the block `model` or a whole configuration; `num_classes` must be set, or class names.
         seed: of the initial weights; each kernel is a function of (seed, path of the variable), those of a registered
             attention of (seed, name of the layer), those of a registered backbone of the seed.
         backbone: takes the place of `config.backbone`, with the weights that it has: a functional model from RGB
             images, 0..255, with a dict of maps by level name ("P3") as its output, with `pyramid_outputs` as KerasHub's
             backbones, or with `pyramid_level_inputs` as KerasCV's. Default None.
+        image_size: size of the network's input in pixels, one number or (H, W). Default: `config.data.image_size`, or
+            640.
+        fit: "letterbox" or "stretch". Default: `config.data.fit`, or "letterbox".
+        class_names: name of each class. Default: `config.data.class_names`, or "0", "1", ...
 
     Returns:
         A `Detector`, not compiled.
@@ -52,16 +69,64 @@ def build_detector(config: ModelConfig, *, seed: int = 0, backbone: keras.Model 
         InputError: a backbone's files cannot be loaded, or it lacks a level.
 
     Example:
-        >>> build_detector(ModelConfig(num_classes=3)).strides
+        >>> build_detector(kyolo.config.ModelConfig(num_classes=3)).strides
         (8, 16, 32)
     """
-    if config.num_classes is None:
+    whole = config if isinstance(config, Config) else Config()
+    model = config.model if isinstance(config, Config) else config
+    names = class_names or whole.data.class_names
+    if model.num_classes is None and names is not None:
+        model = dataclasses.replace(model, num_classes=len(names))
+    if model.num_classes is None:
         raise ConfigError("model.num_classes", "expected a number of classes or data to count them in, received null")
+    about = {
+        "image_size": image_hw(whole.data.image_size if image_size is None else image_size),
+        "image_fit": fit or whole.data.fit,
+        "class_names": names,
+        "nms": NMSSettings(iou=whole.evaluation.iou, max_detections=whole.evaluation.max_detections),
+    }
     with drawn_from(seed):
-        return _build_detector(config, seed, backbone)
+        return _build_detector(model, seed, backbone, about)
 
 
-def _build_detector(config: ModelConfig, seed: int, backbone: keras.Model | None) -> Detector:
+def YOLOv8(
+    size: str = "n",
+    class_names: Sequence[str] | None = None,
+    *,
+    image_size: int | tuple[int, int] = 640,
+    fit: str = "letterbox",
+    seed: int = 0,
+    **model: Any,
+) -> Detector:
+    """Build a YOLOv8 detector with initial weights.
+
+    Args:
+        size: "n", "s", "m", "l" or "x"; "p", half as wide as "n", is for tests.
+        class_names: name of each class, e.g. `train.class_names` of `kyolo.data.make_dataset`.
+        image_size: size of the network's input in pixels, one number or (H, W). Default 640.
+        fit: "letterbox" keeps the aspect ratio of images and pads, "stretch" does not. Default "letterbox".
+        seed: of the initial weights.
+        **model: other settings of the block `model`, e.g. `levels=["P2", "P3", "P4"]` or `attention=[{"kind": "gam"}]`.
+
+    Returns:
+        A `Detector`, not compiled.
+
+    Raises:
+        ConfigError: for a setting that is unknown or does not fit.
+
+    Example:
+        >>> kyolo.YOLOv8("n", class_names=["cat", "dog"], image_size=320).class_names
+        ('cat', 'dog')
+    """
+    try:
+        config = ModelConfig.from_mapping({"backbone": {"kind": "yolov8", "size": size}, **model})
+    except ConfigError as error:
+        raise error.under("model") from None
+    return build_detector(config, seed=seed, image_size=image_size, fit=fit, class_names=class_names)
+
+
+def _build_detector(config: ModelConfig, seed: int, backbone: keras.Model | None, about: dict[str, Any]) -> Detector:
+    """Build the parts of a detector; `about` is what it knows of its input and classes."""
     taps = _backbone(config) if backbone is None else pyramid_backbone(backbone, config.levels)
     levels = [*taps.levels]
     for name in config.levels[len(levels) :]:
@@ -86,6 +151,7 @@ def _build_detector(config: ModelConfig, seed: int, backbone: keras.Model | None
         top=PyramidTop(levels, attention, taps.neck_depth, name="top"),
         neck=PAFPN(levels, taps.neck_depth, in_neck, config.neck.width, config.neck.conv, name="neck"),
         head=DetectionHead(config.num_classes, outputs, **config_to_dict(config.head), name="head"),
+        **about,
     )
     paths = collections.Counter(variable.path for variable in detector.variables)
     for path in (path for path, times in paths.items() if times > 1):

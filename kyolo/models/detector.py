@@ -78,6 +78,7 @@ class Detector(DetectorTrainer):
         self.image_fit = image_fit
         self.class_names = _checked_names(class_names, self.num_classes)
         self.nms = NMSSettings(**nms) if isinstance(nms, dict) else nms or NMSSettings()
+        self._predictors = {}
         for layers in frozen:
             self.freeze(layers)
 
@@ -171,6 +172,14 @@ class Detector(DetectorTrainer):
         from kyolo.evaluation.predict import detect_images
 
         return detect_images(self, images, batch_size=batch_size, **settings)
+
+    def predictor(self, settings):
+        """Return the `kyolo.evaluation.Predictor` of some `NMSSettings`; it is traced once and kept."""
+        from kyolo.evaluation.detect import Predictor
+
+        if settings not in self._predictors:
+            self._predictors[settings] = Predictor(self, settings)
+        return self._predictors[settings]
 
     @functools.wraps(keras.Model.summary)
     def summary(self, *args, **kwargs):

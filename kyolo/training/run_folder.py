@@ -44,18 +44,21 @@ class Run:
         """The checkpoint "best" or "last"."""
         return self.path / "weights" / f"{which}.npz"
 
-    def load_detector(self, weights: str = "best") -> Detector:
-        """Builds the run's detector in float32, whatever it was trained in, with its averaged weights.
+    def load_detector(self, weights: str = "best", config: Config | None = None) -> Detector:
+        """Build the run's detector in float32, whatever it was trained in, with its averaged weights.
 
         Args:
             weights: "best", of the epoch with the best AP, or "last".
+            config: the run's with other settings of the blocks `data` and `evaluation`, e.g. another image size.
+                Default: the run's.
 
         Raises:
             InputError: when the run has no such weights, or they do not fit its configuration.
         """
         checkpoint = load_checkpoint(self.weights_path(weights))
         with dtype_policy("float32"):
-            detector = build_detector(from_scratch(self.config.model))
+            config = config or self.config
+            detector = build_detector(dataclasses.replace(config, model=from_scratch(self.config.model)))
         report = transfer_weights(detector, checkpoint.group("ema") or checkpoint.group("model"))
         if report.new or report.unused or report.mismatched:
             raise InputError(

@@ -20,7 +20,7 @@ def start_detector(config: Config) -> Detector:
         ConfigError: for weights or layers that do not fit the model.
         InputError: for weights that cannot be read.
     """
-    detector = build_detector(config.model, seed=config.train.seed)
+    detector = build_detector(config, seed=config.train.seed)
     if config.model.weights is not None:
         carry_over(detector, config.model.weights)
     freeze_layers(detector, config.train.freeze)

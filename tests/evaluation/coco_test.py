@@ -14,7 +14,8 @@ from absl.testing import parameterized
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from kyolo.evaluation.coco import CocoAP, coco_metrics, coco_results, evaluate
+from kyolo.callbacks import CocoAP
+from kyolo.evaluation.coco import coco_metrics, coco_results, evaluate
 
 
 def truth_of(boxes, labels=None, *, crowds=(), image_ids=(7,), category_ids=(3, 9)):

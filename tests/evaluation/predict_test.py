@@ -46,7 +46,7 @@ class PredictTest(tf.test.TestCase):
         cls.detector = TinyDetector()
 
     def predict(self, paths, **settings):
-        return list(predict_paths(self.detector, paths, image_size=IMAGE_SIZE, class_names=CLASS_NAMES, **settings))
+        return list(predict_paths(self.detector, paths, **settings))
 
     def test_equals_evaluate(self):
         # The predictions go through JSON, as from one process to another; the truth is the original file.

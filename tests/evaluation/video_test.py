@@ -15,7 +15,7 @@ from PIL import Image
 
 from kyolo.errors import InputError
 from kyolo.evaluation import Video, find_videos, is_camera, is_video, predict_frames, predict_paths
-from tests.export.lively import CLASS_NAMES, IMAGE_SIZE, TinyDetector
+from tests.export.lively import TinyDetector
 from tests.videos import FakeCamera, write_video
 
 # The 3 x 3 matrices of an MP4's track header, as 16.16 fixed-point numbers (the last column as 2.30): upright, and
@@ -126,7 +126,7 @@ class VideoTest(VideoTestCase):
             Video("camera:0")
 
 
-SETTINGS = {"image_size": IMAGE_SIZE, "class_names": CLASS_NAMES, "confidence": 0.5, "batch_size": 3}
+SETTINGS = {"confidence": 0.5, "batch_size": 3}
 
 
 class PredictFramesTest(VideoTestCase):

@@ -35,9 +35,9 @@ class AndroidTest(tf.test.TestCase):
         cls.contract = json.loads((cls.path / "contract.json").read_text())
 
     @classmethod
-    def make(cls, path, **changes):
-        arguments = {"image_size": IMAGE_SIZE, "class_names": CLASS_NAMES, "images": cls.images} | changes
-        return to_android(TinyDetector(), path, calibration=cls.images, **arguments, **SETTINGS)
+    def make(cls, path, detector=None, **changes):
+        arguments = {"images": cls.images} | changes
+        return to_android(detector or TinyDetector(), path, calibration=cls.images, **arguments, **SETTINGS)
 
     def test_files(self):
         found = sorted(str(path.relative_to(self.path)) for path in self.path.rglob("*") if path.is_file())
@@ -76,7 +76,7 @@ class AndroidTest(tf.test.TestCase):
             for expected in check["images"]:
                 image = read_image(self.path / "check" / expected["image"])
                 if name == "detector_gpu.tflite":  # the app suppresses
-                    found = find(TFLiteDetector(path), image, IMAGE_SIZE, settings)
+                    found = find(TFLiteDetector(path), image, settings)
                 else:
                     found = TFLiteEndToEnd(path)(image)
                 self.assertGreater(len(expected["scores"]), 3)
@@ -100,7 +100,7 @@ class AndroidTest(tf.test.TestCase):
             "minOf(",
         ):
             self.assertIn(expected, text)
-        self.make(self.folder / "stretched", fit="stretch")
+        self.make(self.folder / "stretched", TinyDetector(image_fit="stretch"))
         text = (self.folder / "stretched/README.md").read_text()
         self.assertNotIn("minOf(", text)
         self.assertIn("So does the rule", text)

@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from kyolo.config import BackboneConfig, ModelConfig
-from kyolo.models.build import build_detector
+import kyolo
+from kyolo.boxes import NMSSettings
 
 IMAGE_SIZE = (64, 96)
 CLASS_NAMES = ("cell", "platelet", "other")
@@ -28,7 +28,7 @@ def lively_detector(seed=0):
     As initialised, its logits hardly depend on the image, and a comparison of two of them proves nothing. Wider still,
     and scores are 1 within float32, where their order means nothing.
     """
-    detector = build_detector(ModelConfig(num_classes=len(CLASS_NAMES), backbone=BackboneConfig(size="p")), seed=seed)
+    detector = kyolo.YOLOv8("p", CLASS_NAMES, image_size=IMAGE_SIZE, seed=seed)
     norms = [layer for layer in detector._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
     kept = [layer.momentum for layer in norms]
     for layer in norms:
@@ -50,11 +50,18 @@ class TinyDetector(keras.Model):
 
     Args:
         graph_error: added to the class logits in graphs only, so that an export is not what it was made of.
+        image_fit: "letterbox" or "stretch".
+        class_names: names of the three classes.
     """
 
-    def __init__(self, graph_error=0.0):
+    nms = NMSSettings()
+    image_size = IMAGE_SIZE
+
+    def __init__(self, graph_error=0.0, image_fit="letterbox", class_names=CLASS_NAMES):
         super().__init__()
         self.graph_error = graph_error
+        self.image_fit = image_fit
+        self.class_names = class_names
         self.convolution = keras.layers.Conv2D(4 + len(CLASS_NAMES), 16, strides=16)
         self.convolution.build((None, None, None, 3))
         kernel, bias = self.convolution.variables

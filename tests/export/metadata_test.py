@@ -44,7 +44,7 @@ class MetadataTest(tf.test.TestCase, parameterized.TestCase):
     def export(self, **options):
         path = self.folder / "detector.tflite"
         options = {"nms": SETTINGS, "metadata": True, "class_names": CLASS_NAMES, "images": self.images} | options
-        to_tflite(TinyDetector(), path, image_size=IMAGE_SIZE, fit="stretch", calibration=self.images, **options)
+        to_tflite(TinyDetector(image_fit="stretch"), path, calibration=self.images, **options)
         return path
 
     @parameterized.parameters({}, {"precision": "int8", "input_type": "uint8"})

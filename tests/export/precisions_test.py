@@ -48,7 +48,7 @@ class WithFiles:
         name += "_".join(options[key] for key in sorted(options) if key != "nms") + "_nms" * ("nms" in options)
         path = self.folder / f"{name}.tflite"
         if name not in self.made:
-            self.made[name] = to_tflite(self.detector, path, image_size=IMAGE_SIZE, calibration=self.images, **options)
+            self.made[name] = to_tflite(self.detector, path, calibration=self.images, **options)
         return path
 
 
@@ -59,7 +59,7 @@ class TinyTest(WithFiles, tf.test.TestCase, parameterized.TestCase):
     def test_is_compared_with_the_detector(self, precision, nms):
         path = self.folder / "compared" / f"{precision}_{nms is None}.tflite"
         report = to_tflite(
-            self.detector, path, image_size=IMAGE_SIZE, images=self.images, calibration=self.images,
+            self.detector, path, images=self.images, calibration=self.images,
             precision=precision, nms=nms,
         )  # fmt: skip
         self.assertEqual((report.images, report.unmatched), (3, 0))
@@ -73,7 +73,7 @@ class TinyTest(WithFiles, tf.test.TestCase, parameterized.TestCase):
         path = self.folder / "differs" / "detector.tflite"
         with self.assertRaisesRegex(ExportError, f"for {precision}"):
             to_tflite(
-                TinyDetector(graph_error=1.0), path, image_size=IMAGE_SIZE, images=self.images,
+                TinyDetector(graph_error=1.0), path, images=self.images,
                 calibration=self.images, precision=precision,
             )  # fmt: skip
         self.assertEmpty(list(path.parent.iterdir()))
@@ -89,7 +89,7 @@ class TinyTest(WithFiles, tf.test.TestCase, parameterized.TestCase):
             ({"output_type": "int16"}, "output_type: expected one of"),
         ):
             with self.assertRaisesRegex(InputError, text):
-                to_tflite(self.detector, self.folder / "wrong.tflite", image_size=IMAGE_SIZE, **options)
+                to_tflite(self.detector, self.folder / "wrong.tflite", **options)
         self.assertFalse((self.folder / "wrong.tflite").exists())
 
     def test_an_op_that_runtimes_lack_is_named(self):
@@ -109,7 +109,7 @@ class TinyTest(WithFiles, tf.test.TestCase, parameterized.TestCase):
             inside = TFLiteEndToEnd(self.export(precision=precision, nms=settings, name="several"))
             outside = TFLiteDetector(self.export(precision=precision))
             for image in self.inputs:
-                found, expected = inside(image), find(outside, image, IMAGE_SIZE, settings)
+                found, expected = inside(image), find(outside, image, settings)
                 # Of equal scores, which int8 has, the order is the runtime's.
                 rows = [
                     np.column_stack([each[key] for key in ("boxes", "labels", "scores")]) for each in (found, expected)
@@ -150,7 +150,7 @@ class RealTest(WithFiles, tf.test.TestCase, parameterized.TestCase):
         self.assertEqual((inside.image_size, inside.max_detections), (IMAGE_SIZE, 20))
         counts = 0
         for image in self.inputs:
-            found, expected = inside(image), find(outside, image, IMAGE_SIZE, SETTINGS)
+            found, expected = inside(image), find(outside, image, SETTINGS)
             for key in ("boxes", "scores", "labels"):
                 self.assertAllClose(found[key], expected[key], rtol=0, atol=1e-4)
             counts += len(found["scores"])

@@ -42,9 +42,7 @@ class SavedModelTest(tf.test.TestCase):
         cls.images = list(random_images())
         cls.folder = Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
         cls.path = cls.folder / "new" / "exported"
-        cls.report = to_saved_model(
-            cls.detector, cls.path, image_size=IMAGE_SIZE, class_names=CLASS_NAMES, images=cls.images, **SETTINGS
-        )
+        cls.report = to_saved_model(cls.detector, cls.path, images=cls.images, **SETTINGS)
 
     def expected(self, image):
         network_input, parameters = letterbox(image, IMAGE_SIZE)
@@ -109,13 +107,15 @@ class SavedModelTest(tf.test.TestCase):
     def test_an_output_that_exists_is_refused(self):
         before = sorted(self.path.rglob("*"))
         with self.assertRaisesRegex(InputError, "one that exists"):
-            to_saved_model(self.detector, self.path, image_size=IMAGE_SIZE, class_names=CLASS_NAMES)
+            to_saved_model(self.detector, self.path)
         self.assertEqual(sorted(self.path.rglob("*")), before)
         self.assertLen(list(self.path.parent.iterdir()), 1)
 
     def test_stretched_input(self):
-        settings = {"image_size": IMAGE_SIZE, "fit": "stretch", "class_names": CLASS_NAMES, "images": self.images}
-        report = to_saved_model(TinyDetector(), self.folder / "stretched", **settings, confidence=0.55)
+        settings = {"images": self.images}
+        report = to_saved_model(
+            TinyDetector(image_fit="stretch"), self.folder / "stretched", **settings, confidence=0.55
+        )
         self.assertEqual(report.unmatched, 0)
         self.assertGreater(report.compared, 10)
 
@@ -128,7 +128,7 @@ class SavedModelTest(tf.test.TestCase):
                 return boxes, scores
 
         path = self.folder / "wrong" / "exported"
-        settings = {"image_size": IMAGE_SIZE, "class_names": CLASS_NAMES, "images": self.images}
+        settings = {"images": self.images}
         with self.assertRaisesRegex(ExportError, "detections that only one of them gives"):
             to_saved_model(Drifting(), path, **settings, confidence=0.55)
         self.assertEmpty(list(path.parent.iterdir()))

@@ -30,7 +30,7 @@ class TFLiteTest(tf.test.TestCase, parameterized.TestCase):
         cls.images = list(random_images())
         cls.folder = Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
         cls.path = cls.folder / "detector.tflite"
-        shared = {"image_size": IMAGE_SIZE, "images": cls.images, "class_names": CLASS_NAMES}
+        shared = {"images": cls.images}
         cls.report = to_tflite(cls.detector, cls.path, **shared)
 
     def network_inputs(self):
@@ -108,13 +108,13 @@ class TFLiteTest(tf.test.TestCase, parameterized.TestCase):
         path = self.folder / "wrong" / "detector.tflite"
         # 0.1 on a logit near 0 moves a score by 0.1 / 4, more than 0.001.
         with self.assertRaisesRegex(ExportError, "differs from the detector on 3 images"):
-            to_tflite(TinyDetector(graph_error=0.1), path, image_size=IMAGE_SIZE, images=self.images)
+            to_tflite(TinyDetector(graph_error=0.1), path, images=self.images)
         self.assertEmpty(list(path.parent.iterdir()))
 
     def test_bad_paths(self):
         before = self.path.read_bytes()
         with self.assertRaisesRegex(InputError, "one that exists"):
-            to_tflite(self.detector, self.path, image_size=IMAGE_SIZE)
+            to_tflite(self.detector, self.path)
         self.assertEqual(self.path.read_bytes(), before)
         with self.assertRaisesRegex(InputError, "expected a .tflite file"):
             TFLiteDetector(self.folder / "missing.tflite")

@@ -91,7 +91,7 @@ class CombinationsTest(tf.test.TestCase, parameterized.TestCase):
         for name, output in loaded(images).items():
             self.assertAllClose(output, expected[name], rtol=1e-5, atol=1e-5)
         path = self.folder / "detector.tflite"
-        report = to_tflite(detector, path, image_size=(64, 128), images=list(images))
+        report = to_tflite(detector, path, images=list(images))
         self.assertLess(report.box_error, 0.05)
         self.assertEqual(TFLiteDetector(path).num_classes, 3)
 

@@ -41,10 +41,10 @@ class PageTest(tf.test.TestCase, parameterized.TestCase):
         Image.fromarray(cls.image).save(cls.folder / "image.png")
         cls.url = cls.enterClassContext(served())
 
-    def export(self, **options):
+    def export(self, class_names=CLASS_NAMES, image_fit="letterbox", **options):
         path = Path(tempfile.mkdtemp(dir=self.folder)) / "detector.tflite"
-        options = {"class_names": CLASS_NAMES, "calibration": [self.image], **options}
-        to_tflite(self.detector, path, image_size=IMAGE_SIZE, **options)
+        detector = TinyDetector(class_names=class_names, image_fit=image_fit)
+        to_tflite(detector, path, **{"calibration": [self.image], **options})
         return path
 
     def use(self, path, **steps):
@@ -67,29 +67,29 @@ class PageTest(tf.test.TestCase, parameterized.TestCase):
     )
     def test_detections_are_those_of_keras(self, options):
         shown = self.use(self.export(**options))
-        self.assert_shown(shown, find(self.detector, self.image, IMAGE_SIZE, SETTINGS))
+        self.assert_shown(shown, find(self.detector, self.image, SETTINGS))
         self.assertEqual(shown["about"], f"{WIDTH} x {HEIGHT} pixels, letterbox: cell, platelet, other")
         self.assertRegex(shown["status"], STATUS)
 
     def test_bytes_at_the_border(self):
         path = self.export(precision="int8", input_type="uint8", output_type="uint8")
-        expected = find(TFLiteDetector(path), self.image, IMAGE_SIZE, SETTINGS)
+        expected = find(TFLiteDetector(path), self.image, SETTINGS)
         self.assert_shown(self.use(path), expected)
 
     @pytest.mark.skipif(not importlib.util.find_spec("mediapipe"), reason="needs the extra mediapipe")
     def test_file_for_mediapipe(self):
         path = self.export(nms=SETTINGS, metadata=True)
-        self.assert_shown(self.use(path), find(self.detector, self.image, IMAGE_SIZE, SETTINGS))
+        self.assert_shown(self.use(path), find(self.detector, self.image, SETTINGS))
 
     @parameterized.product(fit=("letterbox", "stretch"), size=((90, 121), (33, 96), (40, 50)))
     def test_images_of_other_sizes(self, fit, size):
         """Noise in every pixel, scaled down and up: boxes are in pixels of the image, scores as by kyolo's scaling."""
         image = np.random.default_rng(2).integers(0, 256, (*size, 3), dtype=np.uint8)
-        path, place = self.export(fit=fit), self.folder / "other.png"
+        path, place = self.export(image_fit=fit), self.folder / "other.png"
         Image.fromarray(image).save(place)
         shown = self.use(path, image=place)
         pixels, (scale_x, scale_y, pad_x, pad_y) = letterbox(image, IMAGE_SIZE, fit)
-        expected = find(self.detector, pixels.numpy(), IMAGE_SIZE, SETTINGS)
+        expected = find(self.detector, pixels.numpy(), SETTINGS)
         boxes = (expected["boxes"] * ([WIDTH, HEIGHT] * 2) - [pad_x, pad_y] * 2) / ([scale_x, scale_y] * 2)
         expected["boxes"] = np.clip(boxes / (size[::-1] * 2), 0, 1)
         self.assert_shown(shown, expected, size)
@@ -109,7 +109,7 @@ class PageTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_confidence_and_threads(self):
         path = self.export()
-        few = find(self.detector, self.image, IMAGE_SIZE, replace(SETTINGS, confidence=0.7))
+        few = find(self.detector, self.image, replace(SETTINGS, confidence=0.7))
         shown = self.use(path, confidence=0.7, threads=1)
         self.assert_shown(shown, few)
         self.assertIn(" 1 thread,", shown["status"])
