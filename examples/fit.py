@@ -1,41 +1,36 @@
-"""Training with Keras' own `fit`, for people who write their own script: any optimizer, any loss, any callback.
+"""Train with Keras' own `fit`: any optimizer, any loss, any callback.
 
-python examples/fit.py path/to/set detector.tflite --epochs 60 --image-size 320
+python examples/fit.py path/to/set best.keras --epochs 60 --image-size 320
 """
 
 import argparse
-import dataclasses
-from pathlib import Path
 
 import keras
 
 import kyolo
 
-CONFIG = Path(__file__).resolve().parents[1] / "configs" / "yolov8_n.yaml"
 
-
-def main(argv: list[str] | None = None) -> None:
-    """Train a detector on a data set, and write it as a TFLite file."""
+def main(argv: list[str] | None = None) -> kyolo.Detector:
+    """Train a detector on a data set; return the best one, as it was saved."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", help="folder of a data set: {train,val}/*.jpg, annotations/instances_{train,val}.json")
-    parser.add_argument("output", help=".tflite file to write")
-    parser.add_argument("--config", default=CONFIG, help="which detector (default: %(default)s)")
+    parser.add_argument("data", help="folder of a data set")
+    parser.add_argument("output", help=".keras file to write")
+    parser.add_argument("--size", default="n", help="size of YOLOv8 (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--image-size", type=int, default=320)
+    parser.add_argument("--batch-size", type=int, default=16)
     arguments = parser.parse_args(argv)
 
-    train, val = (
-        kyolo.data.make_dataset(arguments.data, split, image_size=arguments.image_size, epochs=arguments.epochs)
-        for split in ("train", "val")
-    )
-    model = kyolo.load_config(arguments.config).model
-    detector = kyolo.build_detector(dataclasses.replace(model, num_classes=len(train.index.class_names)))
-    loss = kyolo.losses.DetectionLoss(box=kyolo.losses.SIoULoss())
-    detector.compile(optimizer=keras.optimizers.AdamW(1e-3), loss=loss, ema_decay=0.9999)
-    detector.fit(train, validation_data=val, epochs=arguments.epochs, callbacks=[kyolo.evaluation.CocoAP(val)])
-    image_size = (arguments.image_size, arguments.image_size)
-    kyolo.export.to_tflite(detector, arguments.output, image_size=image_size, class_names=train.index.class_names)
+    options = {"image_size": arguments.image_size, "batch_size": arguments.batch_size}
+    train = kyolo.data.make_dataset(arguments.data, "train", **options)
+    val = kyolo.data.make_dataset(arguments.data, "val", **options)
+    detector = kyolo.YOLOv8(arguments.size, class_names=train.class_names, image_size=arguments.image_size)
+    detector.compile(keras.optimizers.AdamW(1e-3), kyolo.losses.DetectionLoss(box="siou"), ema_decay=0.9999)
+    best = keras.callbacks.ModelCheckpoint(arguments.output, monitor="val_ap", mode="max", save_best_only=True)
+    detector.fit(train, epochs=arguments.epochs, validation_data=val, callbacks=[kyolo.callbacks.CocoAP(val), best])
+    return keras.saving.load_model(arguments.output)
 
 
 if __name__ == "__main__":
-    main()
+    detector = main()
+    print(detector.nms, detector.class_names)

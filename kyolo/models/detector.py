@@ -140,7 +140,7 @@ class Detector(DetectorTrainer):
     def predict_step(self, data):
         """Detect in network inputs: dict of `boxes` `(B, N, 4)` in their pixels, `scores`, `labels`, `num_detections`.
 
-        See `kyolo.boxes.batched_nms`; N is `nms.max_detections`. `detect` takes images of any size.
+        See `kyolo.boxes.nms.batched_nms`; N is `nms.max_detections`. `detect` takes images of any size.
         """
         images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         height, width = images.shape[1:3]
@@ -183,7 +183,7 @@ class Detector(DetectorTrainer):
 
     @functools.wraps(keras.Model.summary)
     def summary(self, *args, **kwargs):
-        self(keras.Input((*self.image_size, 3)))  # Keras shows the shapes of layers that were called
+        self.call(keras.Input((*self.image_size, 3)))  # Keras shows the shapes of layers that were called
         return super().summary(*args, **kwargs)
 
     @functools.wraps(keras.Model.export)

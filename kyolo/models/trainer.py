@@ -152,6 +152,8 @@ class DetectorTrainer(BuiltModel):
     @functools.wraps(keras.Model.fit)
     def fit(self, *args, **kwargs):
         call = FIT_ARGUMENTS.bind(self, *args, **kwargs)
+        if hasattr(call.arguments.get("x"), "element_spec"):
+            call.arguments.setdefault("shuffle", False)  # Keras warns that its default does not apply to a dataset
         call.apply_defaults()
         given = call.arguments
         _refuse_class_weight(given["class_weight"])

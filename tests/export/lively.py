@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras import ops
 
 import kyolo
-from kyolo.boxes import NMSSettings
+from kyolo.boxes.nms import NMSSettings
 
 IMAGE_SIZE = (64, 96)
 CLASS_NAMES = ("cell", "platelet", "other")
