@@ -190,6 +190,11 @@ class SampleWeightTest(ContractCase):
         with self.assertRaisesRegex(ValueError, "sample_weight: expected one weight per image"):
             self.loss_and_gradient(data(), np.ones(shape))
 
+    def test_weights_per_target_are_refused(self):
+        x, y = data()
+        with self.assertRaisesRegex(ValueError, "sample_weight: expected one weight per image"):
+            self.detector.compute_loss(x, y, self.detector(x), sample_weight={"boxes": np.ones(4)})
+
 
 class CompileTest(ContractCase):
     @parameterized.parameters("loss_weights", "metrics", "weighted_metrics")

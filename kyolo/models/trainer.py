@@ -137,7 +137,7 @@ class DetectorTrainer(BuiltModel):
             A scalar. Of several replicas it is the loss of the whole batch divided by their number, which Keras
             multiplies it by when it logs it; the gradient is that of the replica's share.
         """
-        weight = _image_weights(sample_weight)
+        weight = _image_weights(sample_weight, y)
         points, strides = make_anchor_points(ops.shape(x)[1:3], self.strides)
         parts = self.loss.parts(y, y_pred, points, strides, training=training, sample_weight=weight)
         whole, images = sum_over_replicas(parts), count_images(x)
@@ -273,8 +273,10 @@ def _refuse_class_weight(class_weight):
         )
 
 
-def _image_weights(sample_weight):
+def _image_weights(sample_weight, y):
     """Return `(B,)` weights of the images, or None."""
+    if isinstance(sample_weight, dict) and sample_weight.keys() == y.keys():
+        sample_weight = sample_weight["boxes"]  # Keras copies the weights of arrays to each part of the targets
     if sample_weight is None:
         return None
     shape = getattr(sample_weight, "shape", None)
