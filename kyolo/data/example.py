@@ -21,9 +21,9 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from kyolo.data.builder import is_id, is_side
 from kyolo.data.images import decode_image
 from kyolo.data.index import ImageRecord
+from kyolo.data.values import is_id, is_side
 from kyolo.errors import InputError
 
 

@@ -8,18 +8,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from kyolo.data import coco, tfrecord, voc, yolo
 from kyolo.data.images import ImageStore, read_image
 from kyolo.data.index import DatasetIndex, ImageRecord
-from kyolo.data.layout import FORMATS, SPLITS, ReadOptions
+from kyolo.data.layout import SPLITS, ReadOptions
 from kyolo.data.report import DataReport
 from kyolo.data.sharded_index import Index, ShardedIndex
 from kyolo.errors import InputError, to_line
 
-READERS = dict(zip(FORMATS, (coco, yolo, voc, tfrecord), strict=True))
+# By format, in the order in which they are looked for.
+READERS = {"coco": coco, "yolo": yolo, "voc": voc, "tfrecord": tfrecord}
 
 
 def load_index(
@@ -40,7 +40,8 @@ def load_index(
         store: keeps the images that the check decodes, so that training does not decode them again.
 
     Raises:
-        InputError: nothing there to read, no image left, or with `options.strict` any problem.
+        InputError: nothing there to read, no image left, annotations of which no box is left to train on, or with
+            `options.strict` any problem.
 
     Example:
         ```python
@@ -59,8 +60,8 @@ def load_index(
     index = read_split(folder, splits[source], options, wanted)
     if isinstance(index, ShardedIndex):
         return index
-    records, image_problems = _check_images(index.records, store)
-    report = _describe(index, records, {**index.problems.problems, **image_problems})
+    records, unusable = _check_images(index.records, store)
+    report = _describe(index, records, unusable)
     if options.strict and report.num_problems:
         counts = ", ".join(f"{len(names)} x {kind}" for kind, names in report.problems.items())
         kind, names = next(iter(report.problems.items()))
@@ -69,11 +70,12 @@ def load_index(
             f"({counts} in all); repair the files, or go without strict to skip them"
         )
     if not records:
-        first = next(iter(report.problems.items()), None)
+        kind, names = next(iter(report.problems.items()), ("no image found", ("",)))
         raise InputError(
-            f"{path}, split {split!r}: expected at least one usable image, found none among {len(index.records)}"
-            + (f"; first problem: {first[0]}: {first[1][0]}" if first else "")
+            f"{path}, split {split!r}: expected at least one usable image, got none. First problem: {kind}: "
+            f"{names[0]}. Repair the images or the annotations."
         )
+    report.check_boxes(f"{path}, split {split!r}")
     return replace(index, records=records, problems=report)
 
 
@@ -129,9 +131,13 @@ def _hash(name: str) -> float:
 
 def _check_images(
     records: tuple[ImageRecord, ...], store: ImageStore | None
-) -> tuple[tuple[ImageRecord, ...], dict[str, tuple[str, ...]]]:
-    """Decodes all images in threads (decoding does not hold Python's lock); the usable records, and the problems."""
-    good, problems = [], {}
+) -> tuple[tuple[ImageRecord, ...], list[tuple[ImageRecord, str, str]]]:
+    """Decode all images in threads (decoding does not hold Python's lock).
+
+    Returns:
+        The usable records, and the others with kind and name of their problem.
+    """
+    good, bad = [], []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         checks = pool.map(lambda record: _check_image(record, store), records)
         bar = tqdm(records, "Checking images", delay=2.0, unit="image", disable=None)
@@ -139,8 +145,8 @@ def _check_images(
             if problem is None:
                 good.append(record)
             else:
-                problems.setdefault(problem[0], []).append(problem[1])
-    return tuple(good), {kind: tuple(names) for kind, names in problems.items()}
+                bad.append((record, *problem))
+    return tuple(good), bad
 
 
 def _check_image(record: ImageRecord, store: ImageStore | None) -> tuple[str, str] | None:
@@ -163,13 +169,23 @@ def _check_image(record: ImageRecord, store: ImageStore | None) -> tuple[str, st
     return None
 
 
-def _describe(index: DatasetIndex, records: tuple[ImageRecord, ...], problems: dict) -> DataReport:
-    """The report of what is used and what is not."""
+def _describe(
+    index: DatasetIndex, records: tuple[ImageRecord, ...], unusable: list[tuple[ImageRecord, str, str]]
+) -> DataReport:
+    """Return the report of the reader with the counts, and with what the check of the images has found."""
     counts = Counter(int(label) for record in records for label in record.labels)
-    return DataReport(
+    crowds = Counter(annotation["image_id"] for annotation in index.truth["annotations"] if annotation["iscrowd"])
+    problems = {kind: list(names) for kind, names in index.problems.problems.items()}
+    boxes_skipped = Counter(index.problems.boxes_skipped)
+    for record, kind, name in unusable:
+        problems.setdefault(kind, []).append(name)
+        boxes_skipped[kind] += len(record.labels) + crowds[record.image_id]
+    return replace(
+        index.problems,
         images=len(records),
-        boxes=int(np.sum([len(record.labels) for record in records])),
-        crowds=sum(bool(annotation["iscrowd"]) for annotation in index.truth["annotations"]),
+        boxes=sum(len(record.labels) for record in records),
+        crowds=sum(crowds[record.image_id] for record in records),
         boxes_per_class={name: counts[label] for label, name in enumerate(index.class_names)},
-        problems=problems,
+        problems={kind: tuple(names) for kind, names in problems.items()},
+        boxes_skipped=dict(+boxes_skipped),
     )

@@ -5,11 +5,11 @@ import reprlib
 from collections.abc import Callable
 from pathlib import Path
 
-from kyolo.data.builder import is_id
 from kyolo.data.layout import SPLITS, ReadOptions, check_class_names
 from kyolo.data.report import DataReport
 from kyolo.data.sharded_index import INDEX_FILE, Shard, ShardedIndex
 from kyolo.data.sources import read_json
+from kyolo.data.values import is_id
 from kyolo.errors import InputError
 
 LAYOUT = "TFRecords: tfrecord.json and {train,val}-*.tfrecord, as `kyolo convert --to tfrecord` writes them"

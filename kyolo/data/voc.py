@@ -9,11 +9,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from kyolo.data.builder import IndexBuilder, is_side
+from kyolo.data.builder import IndexBuilder, has_area, read_box
 from kyolo.data.images import SUFFIXES, read_image_size
 from kyolo.data.index import DatasetIndex
 from kyolo.data.layout import DECIMALS, SPLITS, ReadOptions, check_class_names, split_of
+from kyolo.data.outlines import points_box
 from kyolo.data.sources import find_files, read_lines
+from kyolo.data.values import as_side
 from kyolo.data.xml import Element, read_xml
 from kyolo.errors import InputError, is_line
 
@@ -74,7 +76,8 @@ def read_split(
     """Reads the XML files of a split.
 
     xmin, ymin, xmax, ymax are taken as the edges of the box in pixels, as the tools write them today, with or without
-    decimals. Objects marked `difficult` are neither trained on nor counted in AP. What cannot be used is named by file
+    decimals; where they are missing, the box of the object's `polygon` is taken. Objects marked `difficult` (1, true or
+    yes) are neither trained on nor counted in AP. What cannot be used is named by file
     and line and skipped: objects without a name, a known class or four numbers, boxes without area. An image is skipped
     whose XML is missing, broken or of another size; a size that the XML does not give is the image's.
 
@@ -94,17 +97,18 @@ def read_split(
         if xml is None:
             builder.skip("image without XML", name)
             continue
+        objects: list[Element] = []
         try:
             annotation = read_xml(xml)
+            objects = _find_objects(annotation)
             size = _read_size(annotation) or read_image_size(path)
         except InputError as error:
-            builder.skip("image or XML that cannot be read", _reason(error, folder))
+            builder.skip("image or XML that cannot be read", _reason(error, folder), len(objects))
             continue
         image_id = builder.add_image(path, name, size)
         shown = xml.relative_to(folder)
-        for element in annotation.children:
-            if element.tag == "object":
-                _add_object(builder, image_id, element, labels, f"{shown}:{element.line}")
+        for element in objects:
+            _add_object(builder, image_id, element, labels, f"{shown}:{element.line}")
     _skip_single(builder, folder, files)
     return builder.build()
 
@@ -113,36 +117,70 @@ def _skip_single(builder: IndexBuilder, folder: Path, files: VocSplit) -> None:
     """Names what should have an image, and has none."""
     for path in files.lonely:
         if builder.wants(path.name):
-            builder.skip("XML without image", str(path.relative_to(folder)))
+            builder.skip("XML without image", str(path.relative_to(folder)), _count_objects(path))
     for name in files.missing:
         if builder.wants(name):
             builder.skip("name in a list without image", name)
 
 
-def _add_object(builder: IndexBuilder, image_id: int, element: Element, labels: dict[str, int], name: str) -> None:
-    class_name, box = element.find_text("name"), element.find("bndbox")
-    if class_name not in labels:
-        builder.skip("object of an unknown class" if class_name else "object without a name", name)
-        return
+def _find_objects(annotation: Element) -> list[Element]:
+    """Return the objects of an XML file, in order; some tools put them into a list of their own."""
+    found = []
+    for child in annotation.children:
+        found += [child] if child.tag == "object" else _find_objects(child)
+    return found
+
+
+def _count_objects(xml: Path) -> int:
+    """Return the number of objects of an XML file; 0 where it cannot be read."""
     try:
-        x1, y1, x2, y2 = (float(box.find_text(side)) for side in SIDES)
-    except (AttributeError, TypeError, ValueError):  # no bndbox, a side missing, or no number
-        builder.skip("box that is not four finite numbers", name)
+        return len(_find_objects(read_xml(xml)))
+    except InputError:
+        return 0
+
+
+def _add_object(
+    builder: IndexBuilder, image_id: int | None, element: Element, labels: dict[str, int], name: str
+) -> None:
+    class_name = element.find_text("name")
+    if class_name not in labels:
+        builder.skip("object of an unknown class" if class_name else "object without a name", name, boxes=1)
         return
-    difficult = (element.find_text("difficult") or "0") not in ("0", "false", "False")
-    bbox = [x1, y1, round(x2 - x1, DECIMALS), round(y2 - y1, DECIMALS)]
-    builder.add_annotation(
-        {"image_id": image_id, "category_id": labels[class_name] + 1, "bbox": bbox, "iscrowd": difficult}, name
-    )
+    box, polygon = _read_corners(element), element.find("polygon")
+    outline = None
+    if polygon is not None and (box is None or not has_area(box)):
+        outline = points_box(_find_texts(polygon, "x"), _find_texts(polygon, "y"))
+    annotation = {
+        "image_id": image_id,
+        "category_id": labels[class_name] + 1,
+        "bbox": outline or box,
+        "iscrowd": element.find_text("difficult"),
+    }
+    if builder.add_annotation(annotation, name) and outline is not None:
+        builder.note("box taken from the outline", name)
+
+
+def _read_corners(element: Element) -> list[float] | None:
+    """Return the COCO box of an object's `bndbox`; None where a side is missing or not a number."""
+    corners = read_box([element.find_text(f"bndbox/{side}") for side in SIDES])
+    if corners is None:
+        return None
+    x1, y1, x2, y2 = corners
+    return [x1, y1, round(x2 - x1, DECIMALS), round(y2 - y1, DECIMALS)]
+
+
+def _find_texts(element: Element, name: str) -> list[str]:
+    """Return the texts of the elements `x`, or `x1`, `x2`, ..., within an element."""
+    found = []
+    for child in element.children:
+        found += [child.text] if re.fullmatch(rf"{name}\d*", child.tag) else _find_texts(child, name)
+    return found
 
 
 def _read_size(annotation: Element) -> tuple[int, int] | None:
-    """Height and width; None where they are not given (some tools write 0) or of no image."""
-    try:
-        height, width = (int(annotation.find_text(f"size/{side}")) for side in ("height", "width"))
-    except (TypeError, ValueError):
-        return None
-    return (height, width) if is_side(height) and is_side(width) else None
+    """Return height and width; None where they are missing (some tools write 0) or not those of an image."""
+    height, width = (as_side(annotation.find_text(f"size/{side}")) for side in ("height", "width"))
+    return None if height is None or width is None else (height, width)
 
 
 def _reason(error: InputError, folder: Path) -> str:
@@ -159,7 +197,7 @@ def _collect_names(xmls: list[Path]) -> tuple[str, ...]:
     names = set()
     for file in tqdm(xmls, "Reading class names", delay=2.0, unit="file", disable=None):
         try:
-            names.update(element.find_text("name") for element in read_xml(file).children if element.tag == "object")
+            names.update(element.find_text("name") for element in _find_objects(read_xml(file)))
         except InputError:
             continue  # It is named when its split is read.
     return tuple(sorted(name for name in names if name and is_line(name)))
@@ -184,8 +222,16 @@ def _pair(images: list[Path], xmls: list[Path]) -> tuple[dict[Path, Path | None]
 
 def _split(folder: Path, images: dict[Path, Path | None]) -> tuple[dict[str, list[Path]], dict[str, list[str]]]:
     """Image paths by split, and by split the names in its lists that are no image's."""
-    splits, missing, lists = defaultdict(list), defaultdict(list), _read_lists(folder)
-    roots = {image: next((parent for parent in image.parents if parent in lists), None) for image in images}
+    splits, missing, lines = defaultdict(list), defaultdict(list), _read_lists(folder)
+    roots = {image: next((parent for parent in image.parents if parent in lines), None) for image in images}
+    owned: dict[Path, set[str]] = {root: set() for root in lines}
+    for image, root in roots.items():
+        if root is not None:
+            owned[root] |= {image.stem, image.name}
+    lists = {
+        root: {split: {_without_mark(line, owned[root]) for line in names} for split, names in by_split.items()}
+        for root, by_split in lines.items()
+    }
     for image, root in roots.items():
         if root is None:
             splits[split_of(image.relative_to(folder).parts[:-1]) or "train"].append(image)
@@ -194,21 +240,25 @@ def _split(folder: Path, images: dict[Path, Path | None]) -> tuple[dict[str, lis
                 if image.stem in names or image.name in names:
                     splits[split].append(image)
     for root, by_split in lists.items():
-        own = {name for image, its_root in roots.items() if its_root == root for name in (image.stem, image.name)}
         for split, names in by_split.items():
-            missing[split] += sorted(names - own)
+            missing[split] += sorted(names - owned[root])
     return splits, missing
 
 
+def _without_mark(line: str, names: set[str]) -> str:
+    """Return the name in a line: without the -1, 0 or 1 of class lists, unless an image has it in its name."""
+    return line if line in names else re.sub(r"\s+(-1|0|1)$", "", line)
+
+
 def _read_lists(folder: Path) -> dict[Path, dict[str, set[str]]]:
-    """Names of the images of each split, by the folder that holds ImageSets."""
+    """Return the lines of the lists of each split, by the folder that holds ImageSets."""
     lists = defaultdict(dict)
     files = {path for path in find_files(folder, (".txt",)) if path.parts[-3:-1] == ("ImageSets", "Main")}
     for main in {path.parent for path in files}:
         for split, names in SPLITS.items():
             file = next((main / f"{name}.txt" for name in names if main / f"{name}.txt" in files), None)
             if file is not None:
-                lists[main.parents[1]][split] = {re.sub(r" +(-1|0|1)$", "", line) for line in _texts(file)}
+                lists[main.parents[1]][split] = set(_texts(file))
     return lists
 
 

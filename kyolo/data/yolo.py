@@ -1,6 +1,7 @@
 """Reader of YOLO text labels: `data.yaml`, and a .txt file an image with a row a box."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +13,15 @@ from tqdm import tqdm
 from kyolo.data.builder import IndexBuilder
 from kyolo.data.images import SUFFIXES, read_image_size
 from kyolo.data.index import DatasetIndex
-from kyolo.data.layout import DECIMALS, SPLITS, ReadOptions, check_class_names
+from kyolo.data.layout import SPLITS, ReadOptions, check_class_names
+from kyolo.data.rows import parse_row
 from kyolo.data.sources import check_inside, find_files, read_lines
+from kyolo.data.values import as_id
 from kyolo.errors import InputError, to_line
 
 LAYOUT = "YOLO: data.yaml with names, train and val; images in images/ folders, a .txt an image in labels/ beside them"
 MAX_YAML_BYTES = 256 * 1024
 MAX_LABEL_BYTES = 4 * 2**20
-TOLERANCE = 0.01  # Fractions that leave 0..1 by less are clipped: rounding and rotations make such.
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,13 @@ def find_splits(folder: Path, options: ReadOptions) -> dict[str, YoloSplit]:  # 
 def read_split(
     folder: Path, files: YoloSplit, options: ReadOptions, wanted: Callable[[str], bool] | None = None
 ) -> DatasetIndex:
-    """Reads the labels of a split, and the sizes of its images.
+    """Read the labels of a split, and the sizes of its images.
 
     A row is `class x y width height`, centre and sides as fractions of the image, or `class x1 y1 x2 y2 x3 y3 ...`, a
-    polygon, of which the box is taken. An image without a .txt, or with an empty one, has no objects. Rows that cannot
-    be used are named by file and line and skipped; an image whose .txt is no text is skipped as a whole.
+    polygon, of which the box is taken. Where `data.yaml` has `kpt_shape: [K, D]`, a row is `class x y width height` and
+    K x D numbers of keypoints, which are not used. An image without a .txt, or with an empty one, has no objects. Rows
+    that cannot be used are named by file and line and skipped; an image whose .txt is not text, or belongs to another
+    image too (a.jpg and a.png), is skipped as a whole.
 
     Args:
         folder: the data set.
@@ -73,6 +77,7 @@ def read_split(
         InputError: there is no image or not one .txt, or a path leads out of the data set.
     """
     builder = IndexBuilder(files.class_names, wanted=wanted)
+    keypoints = _read_keypoints(files.yaml)
     images = _list_images(folder, files, options)
     labels = {path: label_file(folder, path) for path in images}
     if not any(os.path.isfile(label) for label in labels.values()):
@@ -80,20 +85,38 @@ def read_split(
         raise InputError(
             f"{files.yaml}: expected labels such as {to_line(str(first))}, found none beside {len(images)} images"
         )
+    shared = {label for label, count in Counter(labels.values()).items() if count > 1 and os.path.isfile(label)}
+    seen = set()
     order = sorted(images, key=images.__getitem__)
     for path in tqdm(order, "Reading labels", delay=2.0, unit="image", disable=None):
+        label = labels[path]
+        rows = 0 if label in seen else None  # A shared label file counts once, with the first of its images.
+        seen.add(label)
         if not builder.wants(images[path]):
+            continue
+        if label in shared:
+            boxes = _count_rows(label) if rows is None else rows
+            builder.skip("image whose label file is another image's too", images[path], boxes)
             continue
         try:
             size = read_image_size(path)
         except InputError:
-            builder.skip("corrupt image" if os.path.isfile(path) else "missing image", images[path])
+            kind = "corrupt image" if os.path.isfile(path) else "missing image"
+            builder.skip(kind, images[path], _count_rows(label))
             continue
-        _add_labelled(builder, path, images[path], size, labels[path], _shown(labels[path], folder))
+        _add_labelled(builder, path, images[path], size, label, _shown(label, folder), keypoints)
     for path in _labels_without_image(folder, files, set(labels.values())):
         if builder.wants(path.name):
-            builder.skip("labels without image", _shown(path, folder))
+            builder.skip("labels without image", _shown(path, folder), _count_rows(path))
     return builder.build()
+
+
+def _count_rows(labels: Path) -> int:
+    """Return the number of rows of a label file; 0 where it is missing or not text."""
+    try:
+        return sum(bool(row.strip()) for row in read_lines(labels, MAX_LABEL_BYTES)) if os.path.isfile(labels) else 0
+    except InputError:
+        return 0
 
 
 def _labels_without_image(folder: Path, files: YoloSplit, taken: set[Path]) -> list[Path]:
@@ -109,9 +132,15 @@ def _labels_without_image(folder: Path, files: YoloSplit, taken: set[Path]) -> l
 
 
 def _add_labelled(
-    builder: IndexBuilder, path: Path, name: str, size: tuple[int, int], labels: Path, shown: str
+    builder: IndexBuilder,
+    path: Path,
+    name: str,
+    size: tuple[int, int],
+    labels: Path,
+    shown: str,
+    keypoints: int | None,
 ) -> None:
-    """Adds an image and the rows of its label file."""
+    """Add an image and the rows of its label file."""
     try:
         rows = read_lines(labels, MAX_LABEL_BYTES) if os.path.exists(labels) else []
     except InputError:
@@ -120,9 +149,9 @@ def _add_labelled(
     image_id = builder.add_image(path, name, size)
     for number, row in enumerate(rows, 1):
         if row.strip():
-            parsed = _parse_row(row, size, len(builder.class_names))
+            parsed = parse_row(row, size, len(builder.class_names), keypoints)
             if isinstance(parsed, str):
-                builder.skip(parsed, f"{shown}:{number}")
+                builder.skip(parsed, f"{shown}:{number}", boxes=1)
             else:
                 label, bbox = parsed
                 builder.add_annotation(
@@ -130,27 +159,19 @@ def _add_labelled(
                 )
 
 
-def _parse_row(row: str, size: tuple[int, int], num_classes: int) -> tuple[int, list[float]] | str:
-    """Label and COCO box (x, y, width, height in pixels) of a row, or why it is skipped."""
-    try:
-        label, *numbers = (float(text) for text in row.split())
-    except ValueError:
-        return "row with text that is no number"
-    is_box = len(numbers) == 4
-    if not is_box and (len(numbers) < 6 or len(numbers) % 2):
-        return "row that has neither 5 columns nor those of a polygon"
-    if not label.is_integer() or not 0 <= label < num_classes:  # NaN and infinity are no integers
-        return "row of an unknown class"
-    if not all(-TOLERANCE <= number <= 1 + TOLERANCE for number in numbers):  # NaN fails too
-        return "row with numbers outside 0..1"
-    xs, ys = numbers[0::2], numbers[1::2]
-    if is_box:
-        (x, width), (y, height) = xs, ys
-        box = (x - width / 2, y - height / 2, width, height)
-    else:
-        box = (min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys))
-    pixels = (size[1], size[0], size[1], size[0])
-    return int(label), [round(side * scale, DECIMALS) for side, scale in zip(box, pixels, strict=True)]
+def _read_keypoints(file: Path) -> int | None:
+    """Return how many numbers of keypoints a row has by `kpt_shape`, None where data.yaml does not give it."""
+    shape = _load_yaml(file).get("kpt_shape")
+    if shape in (None, "", "null", "~"):
+        return None
+    sides = [as_id(side) for side in shape] if isinstance(shape, list) else []
+    numbers = [side for side in sides if side is not None]
+    if len(sides) != 2 or len(numbers) != 2 or not 1 <= numbers[0] <= 10000 or numbers[1] not in (2, 3):
+        raise InputError(
+            f"{file}: expected kpt_shape: [number of keypoints, 2 or 3], got {shape!r:.80}. Correct it, or remove it "
+            f"where the rows have no keypoints."
+        )
+    return numbers[0] * numbers[1]
 
 
 class _PlainLoader(yaml.BaseLoader):
@@ -187,7 +208,7 @@ def _read_names(file: Path, content: dict) -> tuple[str, ...]:
         raise InputError(f"{file}: expected the names of the classes, a list or a mapping, received {names!r:.80}")
     if count is not None and count != str(len(names)):
         raise InputError(f"{file}: expected nc: {len(names)}, as many as names, received {count!r:.80}")
-    return check_class_names(names, source=file)
+    return check_class_names(map(str.strip, names), source=file)
 
 
 def _as_texts(entries: object, file: Path) -> list[str]:

@@ -17,9 +17,14 @@ def load_splits(config: Config, store: ImageStore) -> tuple[Index, Index]:
 
     Raises:
         ConfigError: see `load_split`.
-        InputError: see `load_split`, and for splits of different classes.
+        InputError: see `load_split`; the train split has no boxes, or the splits have different classes.
     """
     train_index, val_index = (load_split(config.data, split, store) for split in ("train", validation_split(config)))
+    if not train_index.problems.boxes:
+        raise InputError(
+            f"{config.data.path}, split 'train': expected boxes to train on, got {train_index.num_images} images "
+            f"without annotations. Check that the labels are where docs/data.md says."
+        )
     if train_index.class_names != val_index.class_names:
         raise InputError(
             f"The splits of {config.data.path} differ in their classes: expected {list(train_index.class_names)} as in "

@@ -76,7 +76,8 @@ class CocoTest(tf.test.TestCase, parameterized.TestCase):
         ("box that is not four finite numbers", {"bbox": [1, 2, 3]}),
         ("box that is not four finite numbers", {"bbox": [1, 2, 3, float("nan")]}),
         ("box that is not four finite numbers", {"bbox": [1, 2, 3, float("inf")]}),
-        ("box that is not four finite numbers", {"bbox": [1, 2, 3, "4"]}),
+        ("box that is not four finite numbers", {"bbox": [1, 2, 3, "four"]}),
+        ("box that is not four finite numbers", {"bbox": [1, 2, 3, True]}),
         ("box that is not four finite numbers", {"bbox": None}),
         ("box without area", {"bbox": [1, 2, 0, 5]}),
         ("box without area", {"bbox": [1, 2, 5, -5]}),
@@ -102,7 +103,7 @@ class CocoTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_bad_image_entries_are_named(self):
         content = write_set(self.folder, [], images=[("a.png", 40, 20)])
-        content["images"] += [{"id": 2}, 5, {"id": "3", "file_name": "b", "height": 1, "width": 1}]
+        content["images"] += [{"id": 2}, 5, {"id": "c", "file_name": "b", "height": 1, "width": 1}]
         content["images"] += [{"id": 4, "file_name": "c", "height": 0, "width": 1}, {**content["images"][0]}]
         (self.folder / "annotations/instances_train.json").write_text(json.dumps(content))
         index = read_coco(self.folder)
@@ -117,6 +118,133 @@ class CocoTest(tf.test.TestCase, parameterized.TestCase):
             },
         )
 
+    @parameterized.parameters(1, 1.0, "1", "1.0")
+    def test_ids_and_sides_of_any_spelling(self, one):
+        """Images, annotations and categories follow one rule."""
+        content = write_set(self.folder, [annotation([1, 2, 3, 4], image_id=one, category_id=1, id=one)])
+        for entries in (content["images"], content["categories"]):
+            entries[0]["id"] = 1.0 if one == 1 else one
+        content["images"][0] |= {"width": "40", "height": 20.0}
+        (self.folder / FILE).write_text(json.dumps(content))
+        index = load_index(self.folder, "train")
+        self.assertEqual(index.problems.boxes, 1)
+        (entry,) = index.truth["annotations"]
+        self.assertEqual((entry["id"], entry["image_id"], entry["category_id"]), (1, 1, 1))
+
+    @parameterized.parameters(("1", "01"), (1, "1.5"), (1, True), ("a", "a"))
+    def test_ids_that_are_not_equal_are_not_joined(self, image_id, other):
+        content = write_set(self.folder, [annotation([1, 2, 3, 4], image_id=other)])
+        content["images"][0]["id"] = image_id
+        (self.folder / FILE).write_text(json.dumps(content))
+        with self.assertRaisesRegex(InputError, "annotation of an unknown image|image entry without id"):
+            load_index(self.folder, "train")
+
+    def test_images_with_one_id_are_left_out_with_its_annotations(self):
+        images = [(name, 40, 20) for name in ("a.png", "b.png", "c.png", "d.png")]
+        boxes = [annotation([i, 1, 5, 5], image_id=i, id=i) for i in (1, 2, 3, 4)]
+        content = write_set(self.folder, boxes, images=images)
+        content["images"][1]["id"] = 1
+        content["images"][3] = {"id": 3, "file_name": "d.png"}  # without a size; nobody knows whose boxes are 3's
+        (self.folder / FILE).write_text(json.dumps(content))
+        with self.assertRaisesRegex(InputError, "at least one usable image"):
+            load_index(self.folder, "train")
+        content["images"][3]["id"] = 4
+        (self.folder / FILE).write_text(json.dumps(content))
+        index = load_index(self.folder, "train")
+        self.assertEqual([image["file_name"] for image in index.truth["images"]], ["c.png"])
+        self.assertEqual([entry["image_id"] for entry in index.truth["annotations"]], [3])
+        problems = index.problems.problems
+        self.assertEqual(problems["image id used twice"], ("a.png", "b.png"))
+        self.assertLen(problems["annotation of an image id used twice"], 1)
+        self.assertLen(problems["annotation of an unknown image"], 2)
+        self.assertEqual((index.problems.boxes, index.problems.boxes_in_files), (1, 4))
+
+    def test_file_with_two_ids_is_left_out(self):
+        images = [(name, 40, 20) for name in ("a.png", "b.png")]
+        content = write_set(self.folder, [annotation([i, 1, 5, 5], image_id=i) for i in (1, 2, 3)], images=images)
+        content["images"].append({**content["images"][0], "id": 3, "file_name": "./a.png"})
+        (self.folder / FILE).write_text(json.dumps(content))
+        problems = load_index(self.folder, "train").problems
+        self.assertEqual(problems.problems["image file used twice"], ("a.png", "./a.png"))
+        self.assertLen(problems.problems["annotation of an image file used twice"], 2)
+        self.assertEqual((problems.images, problems.boxes, problems.boxes_in_files), (1, 1, 3))
+
+    @parameterized.parameters((None,), ([],), ([0, 0, 0, 0],), ([1, 2, 3],), ("none",))
+    def test_outline_gives_the_box_where_there_is_none(self, bbox):
+        mask = {"size": [20, 40], "counts": [2 * 20 + 3, 4, 16, 4, 800 - 67]}  # rows 3..6 of the columns 2 and 3
+        index = self.read(
+            [
+                annotation(bbox, id=1, segmentation=[[1, 2, 9, 2, 9, 8.5]]),
+                annotation(bbox, id=2, segmentation=mask),
+                annotation([3, 3, 4, 4], id=3, segmentation=[[1, 2, 9, 2, 9, 8.5]]),
+                annotation(bbox, id=4, segmentation=[[1, 2]]),
+            ]
+        )
+        self.assertAllEqual(index.records[0].boxes, [[1, 2, 9, 8.5], [2, 3, 4, 7], [3, 3, 7, 7]])
+        self.assertEqual(
+            dict(index.problems.notes),
+            {"box taken from the outline": tuple(f"{FILE}: annotation {i} of a.png" for i in (1, 2))},
+        )
+        self.assertEqual(index.problems.num_problems, 1)
+
+    @parameterized.parameters(
+        ("true", 1), ("yes", 1), (True, 1), (1.0, 1), ("0", 0), ("false", 0), ("no", 0), (None, 0)
+    )
+    def test_crowd_flags(self, flag, crowd):
+        index = self.read([annotation([0, 0, 5, 5], iscrowd=flag), annotation([1, 1, 5, 5])])
+        self.assertEqual([entry["iscrowd"] for entry in index.truth["annotations"]], [crowd, 0])
+        self.assertLen(index.records[0].boxes, 2 - crowd)
+        self.assertEmpty(index.problems.notes)
+
+    @parameterized.parameters("maybe", -1, 2, ([],))
+    def test_crowd_flag_that_is_neither(self, flag):
+        index = self.read([annotation([0, 0, 5, 5], iscrowd=flag, id=3)])
+        self.assertLen(index.records[0].boxes, 1)
+        note = "flag that is neither yes nor no, taken for no"
+        self.assertEqual(dict(index.problems.notes), {note: (f"{FILE}: annotation 3 of a.png",)})
+
+    def test_box_clipped_by_half_a_pixel_is_noted(self):
+        index = self.read([annotation([30, 1, 10.25, 5], id=1), annotation([30, 2, 10.5, 5], id=2)])
+        self.assertEqual(dict(index.problems.notes), {"box clipped to its image": (f"{FILE}: annotation 2 of a.png",)})
+
+    @parameterized.parameters(*range(8))
+    def test_labels_mean_the_same_in_every_split(self, seed):
+        """Each split lists some of the names, in any order, with ids of its own."""
+        rng = np.random.default_rng(seed)
+        names = ["red", "blue", "green", "cyan"]
+        expected = {}
+        for split in ("train", "val", "test")[: rng.integers(2, 4)]:
+            chosen = rng.permutation(names)[: rng.integers(1, 5)].tolist()
+            ids = rng.permutation(9)[: len(chosen)].tolist()
+            boxes = [annotation([i, i, 5, 5], category_id=ids[i]) for i in range(len(chosen))]
+            categories = [{"id": category_id, "name": name} for category_id, name in zip(ids, chosen, strict=True)]
+            write_set(self.folder, boxes, categories=categories, split=split)
+            expected[split] = dict(enumerate(chosen))
+        indices = {split: load_index(self.folder, split) for split in expected}
+        self.assertLen({index.class_names for index in indices.values()}, 1)
+        for split, index in indices.items():
+            self.assertCountEqual(index.class_names, {name for found in expected.values() for name in found.values()})
+            (record,) = index.records
+            by_label = [(int(box[0]), index.class_names[k]) for box, k in zip(record.boxes, record.labels, strict=True)]
+            self.assertEqual(dict(by_label), expected[split])
+            categories = {entry["id"]: entry["name"] for entry in index.truth["categories"]}
+            self.assertLen(categories, len(index.class_names))
+            by_id = {entry["bbox"][0]: categories[entry["category_id"]] for entry in index.truth["annotations"]}
+            self.assertEqual(by_id, expected[split])
+
+    def test_categories_of_another_split_that_cannot_be_read_do_not_count(self):
+        write_set(self.folder, [annotation([1, 1, 5, 5])])
+        for text in ("{", "[]", '{"categories": [{"id": 1}]}', '{"categories": 5}', ""):
+            (self.folder / "annotations/instances_val.json").write_text(text)
+            self.assertEqual(load_index(self.folder, "train").class_names, ("cell",))
+
+    def test_categories_elsewhere_in_the_json_do_not_count(self):
+        content = write_set(self.folder, [], split="val")
+        info = {"categories": [{"id": 1, "name": "other"}], "text": '"categories": [{"id": 2, "name": "text"}]'}
+        (self.folder / "annotations/instances_val.json").write_text(json.dumps({"info": info, **content}))
+        write_set(self.folder, [annotation([1, 1, 5, 5])])
+        self.assertEqual(load_index(self.folder, "train").class_names, ("cell",))
+
     def test_missing_fields_of_annotations_are_filled_in(self):
         # Area 3 * 4; the free ids begin after the largest, 5.
         index = self.read(
@@ -129,7 +257,9 @@ class CocoTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(first, {**annotation([1, 2, 3, 4]), "area": 12, "iscrowd": 0, "id": 6})
         self.assertEqual(second, {**annotation([1, 2, 5, 5]), "id": 5, "area": 7, "iscrowd": 0})
 
-    @parameterized.parameters((None,), ("7",), (1.0,), ([],), (float("nan"),), (2**63,), (4,), (True,))
+    @parameterized.parameters(
+        (None,), ("7a",), ("07",), (1.5,), ([],), (float("nan"),), (2**63,), (4,), ("4",), (True,)
+    )
     def test_ids_that_are_no_numbers_or_used_are_replaced(self, annotation_id):
         index = self.read(
             [annotation([i, 2, 3, 4], id=i) for i in (4, 9)] + [annotation([1, 2, 5, 5], id=annotation_id)]

@@ -75,9 +75,11 @@ class QuickFuzzTest(TestCase):
         self.assertLen(set(index.class_names), len(index.class_names))
         for text in (*index.class_names, *index.problems.table().splitlines()):
             self.assert_line(text)
-        kinds, problems = len(index.problems.problems), index.problems.to_dict()
-        self.assertLen(index.problems.table().split("\n"), 3 + len(index.class_names) + kinds)
-        for kind, found in problems["problems"].items():
+        report, problems = index.problems, index.problems.to_dict()
+        kinds = len(report.problems) + len(report.notes) + (2 * report.boxes < report.boxes_in_files)
+        self.assertLen(report.table().split("\n"), 3 + len(index.class_names) + kinds)
+        self.assertTrue(report.boxes or not report.boxes_in_files)
+        for kind, found in [*problems["problems"].items(), *problems["notes"].items()]:
             for text in (kind, *found["names"]):
                 self.assert_line(text)
         json.dumps(problems, allow_nan=False)

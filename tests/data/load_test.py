@@ -9,6 +9,8 @@ from absl.testing import parameterized
 from PIL import Image
 
 from kyolo.data import ImageStore, ReadOptions, load_index
+from kyolo.data.layout import FORMATS
+from kyolo.data.load import READERS
 from kyolo.errors import InputError
 from tests.data.sets import annotation, write_set, write_voc, write_yolo
 
@@ -42,13 +44,19 @@ class LoadIndexTest(tf.test.TestCase, parameterized.TestCase):
                 "images": 1,
                 "boxes": 1,
                 "crowds": 0,
+                "boxes_in_files": 6,
                 "boxes_per_class": {"cell": 1},
                 "problems": {
-                    "box without area": {"count": 1, "names": [f"{FILE}: annotation 6 of good.jpg"]},
-                    "missing image": {"count": 1, "names": ["missing.jpg"]},
-                    "corrupt image": {"count": 2, "names": ["cut.jpg", "text.jpg"]},
-                    "image size differs from the annotations": {"count": 1, "names": ["size.jpg (20x40, not 40x20)"]},
+                    "box without area": {"count": 1, "boxes": 1, "names": [f"{FILE}: annotation 6 of good.jpg"]},
+                    "missing image": {"count": 1, "boxes": 1, "names": ["missing.jpg"]},
+                    "corrupt image": {"count": 2, "boxes": 2, "names": ["cut.jpg", "text.jpg"]},
+                    "image size differs from the annotations": {
+                        "count": 1,
+                        "boxes": 1,
+                        "names": ["size.jpg (20x40, not 40x20)"],
+                    },
                 },
+                "notes": {},
             },
         )
         self.assertLen(index.truth["images"], 5)  # The evaluation sees what the file holds.
@@ -63,10 +71,60 @@ class LoadIndexTest(tf.test.TestCase, parameterized.TestCase):
         write_set(self.folder, [annotation([1, 1, 5, 5])])
         self.assertLen(load_index(self.folder, "train", ReadOptions(strict=True)).records, 1)
 
+    def test_problems_of_reader_and_check_are_joined(self):
+        """The reader finds two images of one kind, the check a third; all are named, and strict counts all."""
+        images = [(f"{name}.jpg", 40, 20) for name in "abcd"]
+        write_yolo(self.folder, dict.fromkeys("abcd", "0 0.5 0.5 0.5 0.5"), images=images)
+        half = (self.folder / "train/images/c.jpg").read_bytes()[:-200]
+        for name, content in (("a", b""), ("b", b"<html>"), ("c", half)):
+            (self.folder / f"train/images/{name}.jpg").write_bytes(content)
+        report = load_index(self.folder, "train").problems
+        self.assertEqual(dict(report.problems), {"corrupt image": ("a.jpg", "b.jpg", "c.jpg")})
+        self.assertEqual((report.boxes, report.boxes_in_files), (1, 4))
+        with self.assertRaisesRegex(InputError, "3 x corrupt image in all"):
+            load_index(self.folder, "train", ReadOptions(strict=True))
+
+    @parameterized.parameters(
+        ("0, 0.5, 0.5, 0.5, 0.5", "row with text that is no number.*spaces"),
+        ("0 20 10 5 5", "row with numbers outside 0..1.*Divide"),
+        ("0 0.5 0.5 0.5 0.5 0.9", "row of 6 columns.*Remove the last column"),
+        ("1 0.5 0.5 0.5 0.5", "row of an unknown class.*names in data.yaml"),
+        ("0 0.5 0.5 0 0.5", "box without area.*positive"),
+    )
+    def test_annotations_without_a_box_to_train_on(self, row, pattern):
+        write_yolo(self.folder, {"a": f"{row}\n{row}\n"})
+        with self.assertRaisesRegex(
+            InputError, f"^{self.folder}, split 'train': expected boxes .* all 2 .*{pattern}[^\n]*$"
+        ):
+            load_index(self.folder, "train")
+
+    def test_crowds_only_are_nothing_to_train_on(self):
+        write_set(self.folder, [annotation([1, 1, 5, 5], iscrowd=1)])
+        with self.assertRaisesRegex(
+            InputError, "all 1 in the annotations are skipped, the first as crowd. Set difficult"
+        ):
+            load_index(self.folder, "train")
+
+    def test_images_without_annotations_are_read(self):
+        write_set(self.folder, [], split="val")
+        self.assertEqual(load_index(self.folder, "val").problems.boxes_in_files, 0)
+
+    @parameterized.parameters((2, 2, False), (2, 3, True), (1, 0, False))
+    def test_first_line_says_that_more_than_half_is_lost(self, good, bad, warned):
+        boxes = [annotation([i, 1, 5, 5]) for i in range(good)] + [annotation([i, 1, 0, 5]) for i in range(bad)]
+        write_set(self.folder, boxes)
+        first = load_index(self.folder, "train").problems.table().splitlines()[0]
+        self.assertEqual(first.startswith(f"WARNING: {bad} of {good + bad} boxes"), warned, first)
+
+    def test_every_format_has_its_reader(self):
+        self.assertEqual(tuple(READERS), FORMATS)
+        for name, reader in READERS.items():
+            self.assertEqual(reader.__name__, f"kyolo.data.{name}")
+
     def test_no_usable_image_left(self):
         write_set(self.folder, [])
         (self.folder / "train/a.png").unlink()
-        with self.assertRaisesRegex(InputError, "found none among 1; first problem: missing image"):
+        with self.assertRaisesRegex(InputError, "got none. First problem: missing image: a.png"):
             load_index(self.folder, "train")
 
     def test_unknown_split(self):
@@ -122,6 +180,10 @@ class LoadIndexTest(tf.test.TestCase, parameterized.TestCase):
         table = load_index(self.folder, "train").problems.table(max_names=1)
         rows = [" ".join(line.split()) for line in table.splitlines()]
         self.assertIn("skipped: corrupt image 2 cut.jpg, ...", rows)
+        self.assertEqual(
+            rows[0],
+            f"WARNING: 5 of 6 boxes are not trained on, first: box without area: {FILE}: annotation 6 of good.jpg",
+        )
         self.assertIn("cell 1", rows)
 
     def test_order_is_that_of_the_names(self):

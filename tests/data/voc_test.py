@@ -88,17 +88,87 @@ class VocTest(TestCase):
         ("box that is not four finite numbers", "<xmin>1</xmin>", ""),
         ("box that is not four finite numbers", "<xmin>1<", "<xmin>one<"),
         ("box that is not four finite numbers", "<xmin>1<", "<xmin>nan<"),
-        ("box that is not four finite numbers", "bndbox>", "polygon>"),
+        ("box that is not four finite numbers", "<xmin>1<", "<xmin>1_0<"),
+        (
+            "box that is not four finite numbers",
+            "<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>11</xmax><ymax>12</ymax></bndbox>",
+            "<polygon><x1>1</x1><y1>2</y1><x2>5</x2><y2>7</y2><x3>9</x3></polygon>",
+        ),
         ("box without area", "<xmax>11<", "<xmax>1<"),
         ("box without area", "<xmax>11<", "<xmax>-5<"),
         ("box outside the image", "<xmin>1</xmin><ymin>2</ymin><xmax>11<", "<xmin>40</xmin><ymin>2</ymin><xmax>50<"),
     )
     def test_bad_object_is_named_and_skipped(self, kind, old, new):
-        self.read(CELL)
+        self.read(CELL, ("wall", 5, 5, 9, 9))
         index = self.rewrite(old, new)
-        self.assertEmpty(index.records[0].labels)
-        self.assertEmpty(index.truth["annotations"])
+        self.assert_equal(index.records[0].boxes, [[5, 5, 9, 9]])
+        self.assertLen(index.truth["annotations"], 1)
         self.assertEqual(dict(index.problems.problems), {kind: ("train/a.xml:3",)})
+
+    @parameterized.parameters(("0",), ("no",), ("FALSE",), ("0.0",), ("",), (" false ",))
+    def test_difficult_that_is_no(self, text):
+        self.read(CELL)
+        index = self.rewrite("<name>cell", f"<difficult>{text}</difficult><name>cell")
+        self.assertEqual((index.problems.boxes, index.problems.crowds), (1, 0))
+        self.assertEmpty(index.problems.notes)
+
+    @parameterized.parameters("1", "true", "Yes", "1.0")
+    def test_difficult_that_is_yes(self, text):
+        self.read(CELL, ("wall", 5, 5, 9, 9))
+        index = self.rewrite("<name>cell", f"<difficult>{text}</difficult><name>cell")
+        self.assertEqual((index.problems.boxes, index.problems.crowds), (1, 1))
+
+    @parameterized.parameters("Unspecified", "-1", "2", "nan", "1_0")
+    def test_difficult_that_is_neither_is_noted_and_the_box_kept(self, text):
+        self.read(CELL)
+        index = self.rewrite("<name>cell", f"<difficult>{text}</difficult><name>cell")
+        self.assertEqual((index.problems.boxes, index.problems.crowds), (1, 0))
+        self.assertEqual(
+            dict(index.problems.notes), {"flag that is neither yes nor no, taken for no": ("train/a.xml:3",)}
+        )
+
+    @parameterized.parameters(
+        "<polygon><x1>3</x1><y1>4</y1><x2>9.5</x2><y2>4</y2><x3>6</x3><y3>8</y3></polygon>",
+        "<polygon><username>a</username>"
+        "<pt><x>3</x><y>4</y></pt><pt><x>9.5</x><y>4</y></pt><pt><x>6</x><y>8</y></pt></polygon>",
+    )
+    def test_polygon_gives_its_box_where_there_is_no_other(self, polygon):
+        box = "<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>11</xmax><ymax>12</ymax></bndbox>"
+        self.read(CELL)
+        self.assert_equal(self.rewrite(box, box + polygon).records[0].boxes, [[1, 2, 11, 12]])
+        index = self.rewrite(box, "")
+        self.assert_equal(index.records[0].boxes, [[3, 4, 9.5, 8]])
+        self.assertEqual(dict(index.problems.notes), {"box taken from the outline": ("train/a.xml:3",)})
+
+    def test_objects_in_a_list_of_their_own(self):
+        self.read(CELL, ("wall", 5, 5, 9, 9))
+        file = self.folder / "train/a.xml"
+        text = (
+            file.read_text().replace("</size>", "</size><objects>").replace("</annotation>", "</objects></annotation>")
+        )
+        file.write_text(text)
+        index = load_index(self.folder, "train")
+        self.assertEqual(index.class_names, ("cell", "wall"))
+        self.assertLen(index.records[0].labels, 2)
+
+    def test_names_with_spaces_and_marks_in_lists(self):
+        """A line counts as a whole where an image has that name; else -1, 0 or 1 at its end is a mark."""
+        names = ("photo 0", "photo 1", "photo -1", "photo", "c", "d 1")
+        write_images(self.folder / "JPEGImages", [(f"{name}.png", 40, 20) for name in names])
+        (self.folder / "Annotations").mkdir()
+        (self.folder / "ImageSets/Main").mkdir(parents=True)
+        for name in names:
+            (self.folder / f"Annotations/{name}.xml").write_text(voc_xml([CELL], 40, 20))
+        (self.folder / "ImageSets/Main/train.txt").write_text("photo 0\nphoto -1\nc\t-1\nd 1 1\nghost 1\n")
+        (self.folder / "ImageSets/Main/val.txt").write_text("photo  1\nphoto 1\n")
+        found = {split: load_index(self.folder, split) for split in ("train", "val")}
+        read = {
+            split: [image["file_name"].removesuffix(".png") for image in index.truth["images"]]
+            for split, index in found.items()
+        }
+        self.assertCountEqual(read["train"], ["photo 0", "photo -1", "c", "d 1"])
+        self.assertCountEqual(read["val"], ["photo", "photo 1"])
+        self.assertEqual(dict(found["train"].problems.problems), {"name in a list without image": ("ghost",)})
 
     def test_box_given_twice(self):
         index = self.read(CELL, CELL)

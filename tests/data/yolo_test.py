@@ -57,19 +57,20 @@ class YoloTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEmpty(index.problems.problems)
 
     @parameterized.parameters(
-        ("row with numbers outside 0..1", "0 nan 0.5 0.5 0.5"),
+        ("row with text that is no number", "0 nan 0.5 0.5 0.5"),
+        ("row with text that is no number", "0 0.5 0.5 0_5 0.5"),
         ("row with numbers outside 0..1", "0 -0.2 0.5 0.5 0.5"),
         ("row with numbers outside 0..1", "0 20 10 5 5"),
-        ("row with numbers outside 0..1", "0 0.5 0.5 inf 0.5"),
+        ("row with text that is no number", "0 0.5 0.5 inf 0.5"),
         ("row with text that is no number", "cell 0.5 0.5 0.5 0.5"),
         ("row with text that is no number", "0,0.5,0.5,0.5,0.5"),
         ("row that has neither 5 columns nor those of a polygon", "0 0.5 0.5 0.5"),
-        ("row that has neither 5 columns nor those of a polygon", "0 0.5 0.5 0.5 0.5 0.9"),
+        ("row of 6 columns, one more than a box has", "0 0.5 0.5 0.5 0.5 0.9"),
         ("row that has neither 5 columns nor those of a polygon", "0"),
         ("row of an unknown class", "1 0.5 0.5 0.5 0.5"),
         ("row of an unknown class", "-1 0.5 0.5 0.5 0.5"),
         ("row of an unknown class", "0.5 0.5 0.5 0.5 0.5"),
-        ("row of an unknown class", "nan 0.5 0.5 0.5 0.5"),
+        ("row with text that is no number", "nan 0.5 0.5 0.5 0.5"),
         ("box without area", "0 0.5 0.5 0 0.5"),
         ("box given twice", "0 0.2 0.2 0.1 0.1"),
     )
@@ -78,6 +79,33 @@ class YoloTest(tf.test.TestCase, parameterized.TestCase):
         self.assertLen(index.records[0].boxes, 1)
         self.assertLen(index.truth["annotations"], 1)
         self.assertEqual(dict(index.problems.problems), {kind: (f"{LABELS}:3",)})
+
+    @parameterized.parameters((4, 2), (2, 3), (1, 3), (17, 3), (1, 2))
+    def test_rows_with_keypoints(self, points, values):
+        """With kpt_shape the first four numbers are the box, and a row with another count is named."""
+        keypoints = " ".join((["0.3", "0.4", "2"][:values]) * points)
+        self.read(f"0 0.5 0.25 0.25 0.2 {keypoints}\n0 0.5 0.5 0.5 0.5 0.1\n0 0.1 0.1 0.5 0.1 0.5 0.5 0.7 0.7\n")
+        self.write_yaml(f"train: train/images\nnames: [a]\nkpt_shape: [{points}, {values}]\n")
+        index = load_index(self.folder, "train")
+        self.assertAllEqual(index.records[0].boxes, [[15, 3, 25, 7]])
+        names = (f"{LABELS}:2", f"{LABELS}:3")
+        self.assertEqual(dict(index.problems.problems), {"row that does not fit kpt_shape": names})
+
+    @parameterized.parameters("[17]", "17", "[0, 2]", "[4, 5]", "[a, 3]", "{a: 2}", "[2.5, 2]")
+    def test_bad_kpt_shape(self, shape):
+        self.read("0 0.5 0.25 0.25 0.2")
+        self.write_yaml(f"train: train/images\nnames: [a]\nkpt_shape: {shape}\n")
+        with self.assertRaisesRegex(InputError, "data.yaml: expected kpt_shape: .*, got .*Correct it"):
+            load_index(self.folder, "train")
+
+    def test_label_file_of_two_images(self):
+        images = [(name, 40, 20) for name in ("a.png", "a.jpg", "b.png")]
+        write_yolo(self.folder, {"a": "0 0.5 0.5 0.5 0.5\n0 0.2 0.2 0.1 0.1", "b": "0 0.5 0.5 0.5 0.5"}, images=images)
+        index = load_index(self.folder, "train")
+        self.assertEqual(
+            dict(index.problems.problems), {"image whose label file is another image's too": ("a.jpg", "a.png")}
+        )
+        self.assertEqual((index.problems.images, index.problems.boxes, index.problems.boxes_in_files), (1, 1, 3))
 
     def test_box_over_the_border_is_clipped(self):
         # x 36..44 of 40.
@@ -245,7 +273,8 @@ class YoloTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_images_of_val_fraction_are_not_reported_twice(self):
         images = [(f"{i}.png", 4, 4) for i in range(40)]
-        write_yolo(self.folder, {str(i): "7 0.5 0.5 0.5 0.5" for i in range(40)}, images=images)
+        rows = "0 0.5 0.5 0.5 0.5\n7 0.5 0.5 0.5 0.5"
+        write_yolo(self.folder, {str(i): rows for i in range(40)}, images=images)
         options = ReadOptions(val_fraction=0.5)
         counts = [load_index(self.folder, split, options).problems.num_problems for split in ("train", "val")]
         self.assertEqual(sum(counts), 40)
