@@ -1,5 +1,6 @@
 """The same images and boxes in another format."""
 
+import io
 import json
 import os
 import shutil
@@ -14,12 +15,14 @@ import yaml
 from tqdm import tqdm
 
 from kyolo.data import yolo
+from kyolo.data.images import SUFFIXES, image_suffix
 from kyolo.data.index import DatasetIndex
-from kyolo.data.layout import DECIMALS, FORMATS, ReadOptions
+from kyolo.data.layout import DECIMALS, FORMATS, ReadOptions, split_of
 from kyolo.data.load import find_splits, load_index
 from kyolo.data.report import DataReport
 from kyolo.data.sharded_index import Index, ShardedIndex
 from kyolo.data.shards import write_index_file, write_shards
+from kyolo.data.voc import MASKS
 from kyolo.errors import InputError, to_line
 from kyolo.files import new_output
 
@@ -33,12 +36,15 @@ def convert(
     copy: bool = False,
     shards: int | None = None,
 ) -> dict[str, DataReport]:
-    """Writes a data set anew in another format.
+    """Write a data set in another format.
 
     Kept are the images byte for byte with their names and splits, the classes in their order, and the boxes, to the
-    last digit for coordinates of up to 9 decimals. COCO and VOC keep crowds as `iscrowd` and `difficult`, TFRecords as
-    COCO; YOLO cannot say that, so they are left out there and named in the report, and boxes that stick far out of
-    their image are clipped there. VOC and YOLO have no ids; outlines are not kept.
+    last digit for coordinates of up to 9 decimals. Where the splits list different classes, all get the classes of all
+    splits, by name. COCO and VOC keep crowds as `iscrowd` and `difficult`, TFRecords as COCO; YOLO cannot express them,
+    so they are left out there and named in the report, and boxes that stick far out of their image are clipped there.
+    VOC and YOLO have no ids; outlines are not kept. In YOLO and VOC an image gets another name, noted in the report,
+    where its own could not be read back: without the suffix of an image, in a hidden folder, or in a folder that is
+    called like a split.
 
     Args:
         source: folder of the data set, as for `load_index`.
@@ -54,7 +60,8 @@ def convert(
         A report by split, with what was left out.
 
     Raises:
-        InputError: the source cannot be read, the output exists, or the format takes two images for one.
+        InputError: the source cannot be read, its splits have different classes, the output exists, or the format takes
+            two images for one.
     """
     options = options or ReadOptions()
     _check(to, options, shards, copy=copy)
@@ -62,12 +69,15 @@ def convert(
         folder.mkdir()
         splits = [*find_splits(Path(source), options)[1], *["val"] * bool(options.val_fraction)]
         indices = {split: load_index(source, split, options) for split in splits}
+        _check_classes(indices)
         if to == "tfrecord":
-            _check_classes(indices)
             written = {split: write_shards(folder, split, index, shards) for split, index in indices.items()}
             write_index_file(folder, indices[splits[0]], written)
             return {split: index.problems for split, index in indices.items()}
-        reports = {split: _write_split(folder, split, index, to, copy=copy) for split, index in indices.items()}
+        ids = indices[splits[0]].category_ids
+        reports = {}
+        for split, index in indices.items():
+            reports[split] = _write_split(folder, split, _with_category_ids(index, ids), to, copy=copy)
         WRITERS[to].finish(folder, splits, indices[splits[0]].class_names)
         return reports
 
@@ -87,7 +97,7 @@ def _check(to: str, options: ReadOptions, shards: int | None, *, copy: bool) -> 
 
 
 def _check_classes(indices: dict[str, Index]) -> None:
-    """Raises InputError where splits differ in their classes: the index file names them once."""
+    """Raise InputError where splits differ in their classes: YOLO, VOC and TFRecords name them once."""
     (first, index), *others = indices.items()
     for split, other in others:
         if other.class_names != index.class_names:
@@ -97,33 +107,69 @@ def _check_classes(indices: dict[str, Index]) -> None:
             )
 
 
+def _with_category_ids(index: Index, category_ids: tuple[int, ...]) -> Index:
+    """Return the index with other ids of its classes, so that an id means the same class in every split."""
+    if isinstance(index, ShardedIndex) or index.category_ids == category_ids:
+        return index
+    ids = dict(zip(index.category_ids, category_ids, strict=True))
+    annotations = [{**entry, "category_id": ids[entry["category_id"]]} for entry in index.truth["annotations"]]
+    categories = [{**entry, "id": ids[entry["id"]]} for entry in index.truth["categories"]]
+    truth = {**index.truth, "annotations": annotations, "categories": categories}
+    return replace(index, category_ids=category_ids, truth=truth)
+
+
 def _write_split(folder: Path, split: str, index: Index, to: str, *, copy: bool) -> DataReport:
     """Writes images and annotations; returns the report, with what was left out."""
     writer = WRITERS[to]
-    images = _place_images(index, folder / writer.images / split, copy=copy, by_stem=to != "coco")
+    images, renamed = _place_images(index, folder / writer.images / split, to, copy=copy)
     index = index.load() if isinstance(index, ShardedIndex) else index
     left_out = writer.write_split(folder, split, index, images)
-    problems = {**index.problems.problems, **({"left out: crowd": left_out} if left_out else {})}
-    return replace(index.problems, problems=problems)
+    report = index.problems
+    if left_out:
+        report = replace(
+            report,
+            crowds=report.crowds - len(left_out),
+            problems={**report.problems, "left out: crowd": left_out},
+            boxes_skipped={**report.boxes_skipped, "left out: crowd": len(left_out)},
+        )
+    return replace(report, notes={**report.notes, "image renamed": renamed}) if renamed else report
 
 
-def _place_images(index: Index, folder: Path, *, copy: bool, by_stem: bool) -> dict[int, PurePosixPath]:
-    """Places the images; their names in `folder` by id. With `by_stem` the suffix tells no two apart."""
+def _place_images(
+    index: Index, folder: Path, to: str, *, copy: bool
+) -> tuple[dict[int, PurePosixPath], tuple[str, ...]]:
+    """Place the images; return their names in `folder` by id, and those that got another name."""
     placed: dict[int, PurePosixPath] = {}
     taken: dict[PurePosixPath, str] = {}
+    renamed = []
     images = tqdm(_images(index), "Placing images", index.num_images, delay=2.0, unit="image", disable=None)
     for image_id, file_name, source in images:
         # A name may come from outside: it does not lead out of this folder.
-        name = PurePosixPath(*(part for part in PurePosixPath(file_name).parts if part not in ("/", "..")))
+        inside = PurePosixPath(*(part for part in PurePosixPath(file_name).parts if part not in ("/", "..")))
+        name = inside if to == "coco" else _readable(inside, source, to)
+        if name != inside:
+            renamed.append(to_line(f"{inside} -> {name}"))
         origin = file_name if isinstance(source, bytes) else str(source)
-        other = taken.setdefault(name.with_suffix("") if by_stem else name, origin)
-        if other != origin:
-            raise InputError(f"{origin}: expected images of different names, received {other} too; rename one")
+        key = name if to == "coco" else name.with_suffix("")  # of YOLO and VOC the suffix tells no two apart
+        if key in taken:
+            raise InputError(f"{origin}: expected images of different names, received {taken[key]} too; rename one")
+        taken[key] = origin
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         _place(source, target, copy=copy)
         placed[image_id] = name
-    return placed
+    return placed, tuple(renamed)
+
+
+def _readable(name: PurePosixPath, source: Path | bytes, to: str) -> PurePosixPath:
+    """Return the name under which the reader of YOLO or VOC finds an image."""
+    *folders, file = name.parts
+    if to == "voc":
+        folders = [f"_{part}" if split_of((part,)) or part in MASKS else part for part in folders]
+    parts = [f"_{part}" if part.startswith(".") else part for part in (*folders, file)]
+    if not file.lower().endswith(SUFFIXES):
+        parts[-1] += image_suffix(io.BytesIO(source) if isinstance(source, bytes) else source, name)
+    return PurePosixPath(*parts)
 
 
 def _images(index: Index) -> Iterator[tuple[int, str, Path | bytes]]:

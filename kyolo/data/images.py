@@ -81,6 +81,20 @@ def read_image_size(path: str | os.PathLike) -> tuple[int, int]:
         return (image.width, image.height) if turned else (image.height, image.width)
 
 
+def image_suffix(source: str | os.PathLike | io.BytesIO, name: str | os.PathLike) -> str:
+    """Return the file name suffix of an image's format, such as ".jpeg".
+
+    Args:
+        source: the file, or its content.
+        name: what an error calls it.
+
+    Raises:
+        InputError: the file cannot be read, or does not begin as an image.
+    """
+    with _opened(source, name) as image:
+        return ".jpeg" if image.format == "MPO" else f".{str(image.format).lower()}"  # MPO: several pictures in a JPEG
+
+
 def _orientation(image: Image.Image) -> object:
     """What EXIF says of it, if anything: 1 to 8 in sound files. Pictures are whole whose EXIF is damaged."""
     try:
