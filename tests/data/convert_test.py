@@ -96,6 +96,7 @@ class ConvertTest(TestCase):
     def test_yolo_cannot_hold_crowds(self):
         report = convert(self.write_odd(), self.folder / "out", "yolo")["train"]
         self.assertEqual(report.problems["left out: crowd"], ("a.png",))
+        self.assertEqual((report.crowds, report.boxes, report.boxes_in_files), (0, 3, 4))
 
     def test_crowds_are_difficult_in_voc(self):
         convert(self.write_odd(), self.folder / "out", "voc")
@@ -123,6 +124,57 @@ class ConvertTest(TestCase):
             ]
             self.assertCountEqual(*boxes)
             self.assert_same(load_index(source, split), load_index(self.folder / "back", split))
+
+    @parameterized.product(
+        name=("a", "b.jfif", "c.2024", ".d.jpg", ".hidden/e.jpg", "val/f.jpg", "SegmentationClass/g.jpg", "h.i.JPG"),
+        to=("yolo", "voc"),
+    )
+    def test_every_name_is_read_back(self, name, to):
+        """Names without a suffix, hidden ones, and folders that the readers leave out or take for another split."""
+        file = self.folder / "set/train" / name
+        file.parent.mkdir(parents=True)
+        content = write_set(self.folder / "set", [annotation([1, 1, 5, 5])], images=[("x.jpg", 40, 20)])
+        (self.folder / "set/train/x.jpg").rename(file)
+        content["images"][0]["file_name"] = name
+        (self.folder / "set/annotations/instances_train.json").write_text(json.dumps(content))
+        report = convert(self.folder / "set", self.folder / "out", to)["train"]
+        for folder in (self.folder / "set", self.folder / "out"):
+            index = load_index(folder, "train", ReadOptions(strict=True))
+            self.assertEqual((index.num_images, index.problems.boxes), (1, 1))
+        (found,) = (image["file_name"] for image in index.truth["images"])
+        self.assertEqual("image renamed" in report.notes, found != name)
+
+    def test_two_images_that_get_one_name(self):
+        write_set(self.folder / "set", [annotation([1, 1, 5, 5])], images=[("a.jpg", 8, 8), ("b.jpg", 8, 8)])
+        content = json.loads((self.folder / "set/annotations/instances_train.json").read_text())
+        (self.folder / "set/train/b.jpg").rename(self.folder / "set/train/a")
+        content["images"][1]["file_name"] = "a"
+        (self.folder / "set/annotations/instances_train.json").write_text(json.dumps(content))
+        with self.assertRaisesRegex(InputError, "different names"):
+            convert(self.folder / "set", self.folder / "out", "yolo")
+
+    @parameterized.parameters(*FORMATS)
+    def test_classes_of_all_splits_keep_their_names(self, to):
+        """red and blue change places in val, which has a class of its own too."""
+        for split, names in (("train", ("red", "blue")), ("val", ("green", "blue", "red"))):
+            categories = [{"id": number, "name": name} for number, name in enumerate(names, 1)]
+            boxes = [annotation([number, 1, 5, 5], category_id=number) for number in range(1, len(names) + 1)]
+            write_set(self.folder / "set", boxes, categories=categories, split=split)
+        convert(self.folder / "set", self.folder / "out", to)
+        for split, expected in (("train", {1: "red", 2: "blue"}), ("val", {1: "green", 2: "blue", 3: "red"})):
+            index = load_index(self.folder / "out", split)
+            self.assertEqual(index.class_names, ("red", "blue", "green"))
+            self.assertEqual(index.category_ids, (1, 2, 3))
+            (record,) = (index.load() if isinstance(index, ShardedIndex) else index).records
+            labels = zip(record.boxes[:, 0].astype(int).tolist(), record.labels, strict=True)
+            self.assertEqual({x: index.class_names[label] for x, label in labels}, expected)
+
+    @parameterized.parameters(*FORMATS)
+    def test_nothing_is_written_without_a_box(self, to):
+        write_yolo(self.folder / "set", {"a": "0 0.5 0.5 0.5 0.5 0.9"})
+        with self.assertRaisesRegex(InputError, "expected boxes to train on.*row of 6 columns"):
+            convert(self.folder / "set", self.folder / "out", to)
+        self.assertFalse((self.folder / "out").exists())
 
     def test_images_are_links_unless_copied(self):
         write_set(self.folder / "set", [annotation([1, 1, 5, 5])])

@@ -31,7 +31,8 @@ class OutlinesTest(parameterized.TestCase):
 
     @parameterized.parameters(
         (None,), (5,), ("text",), ([[]],), ([],), ([[1, 2, 3, 4]],), ([[1, 2, 3, 4, 5]],), ([[1, 2, 3, 4, 5, "x"]],),
-        ([[1, 1, 1, 5, 1, 9]],), ([[1, 2, 3, 4, 5, float("nan")]],), ({},), ([TRIANGLE, 5],), ([[[1, 2], [3, 4], [5, 9]]],),
+        ([[1, 1, 1, 5, 1, 9]],), ([[1, 2, 3, 4, 5, float("nan")]],), ({},), ([TRIANGLE, 5],),
+        ([[[1, 2], [3, 4], [5, 9]]],),
     )  # fmt: skip
     def test_what_is_not_an_outline(self, segmentation):
         self.assertIsNone(outline_box(segmentation, (20, 40)))
