@@ -138,6 +138,7 @@ def _add_image(builder: IndexBuilder, image: dict, id_twice: bool, file_twice: b
         builder.skip(kind, name)
     if (id_twice or file_twice) and not again:
         builder.exclude(image["id"], f"annotation of an {kind}", name)
+        image["shared"] = True
     elif not again:
         builder.add_image(image["path"], name, (image["height"], image["width"]), image["id"])
 
@@ -238,4 +239,7 @@ def _name(annotation: object, number: int, images: dict[int, dict]) -> str:
         return f"annotations[{number}]"
     annotation_id, image_id = as_id(annotation.get("id")), as_id(annotation.get("image_id"))
     title = f"annotations[{number}]" if annotation_id is None else f"annotation {annotation_id}"
-    return title if image_id not in images else f"{title} of {images[image_id]['file_name']}"
+    if image_id not in images:
+        return title
+    image = images[image_id]
+    return f"{title} of image id {image_id}" if "shared" in image else f"{title} of {image['file_name']}"

@@ -18,6 +18,7 @@ from kyolo.data.report import DataReport
 from kyolo.data.sharded_index import Index, ShardedIndex
 from kyolo.errors import InputError, to_line
 
+MIN_SIDE = 16  # Pixels. In smaller images all objects may be within the first pixel.
 # By format, in the order in which they are looked for.
 READERS = {"coco": coco, "yolo": yolo, "voc": voc, "tfrecord": tfrecord}
 
@@ -76,6 +77,7 @@ def load_index(
             f"{names[0]}. Repair the images or the annotations."
         )
     report.check_boxes(f"{path}, split {split!r}")
+    _check_units(records, f"{path}, split {split!r}")
     return replace(index, records=records, problems=report)
 
 
@@ -127,6 +129,16 @@ def _hash(name: str) -> float:
     """
     name = name.rsplit("/", 1)[-1].encode(errors="replace")
     return int.from_bytes(hashlib.blake2b(name, digest_size=6, key=b"kyolo split").digest(), "big") / 2**48
+
+
+def _check_units(records: tuple[ImageRecord, ...], source: str) -> None:
+    """Refuse boxes that are fractions where pixels are expected: they would all be within the first pixel."""
+    boxes = [record.boxes.max() for record in records if len(record.boxes)]
+    if boxes and max(boxes) <= 1 and all(min(record.height, record.width) >= MIN_SIDE for record in records):
+        raise InputError(
+            f"{source}: expected boxes in pixels, got numbers in 0..1 only. Multiply x and width by the width of the "
+            f"image, y and height by its height."
+        )
 
 
 def _check_images(

@@ -98,6 +98,13 @@ class LoadIndexTest(tf.test.TestCase, parameterized.TestCase):
         ):
             load_index(self.folder, "train")
 
+    def test_fractions_where_pixels_are_expected(self):
+        write_set(self.folder / "coco", [annotation([0.1, 0.2, 0.5, 0.5])])
+        write_voc(self.folder / "voc", {"a": [("cell", 0.1, 0.2, 0.6, 0.9)]})
+        for name in ("coco", "voc"):
+            with self.assertRaisesRegex(InputError, "expected boxes in pixels, got numbers in 0..1 only. Multiply"):
+                load_index(self.folder / name, "train")
+
     def test_crowds_only_are_nothing_to_train_on(self):
         write_set(self.folder, [annotation([1, 1, 5, 5], iscrowd=1)])
         with self.assertRaisesRegex(
