@@ -6,13 +6,13 @@ import numpy as np
 from absl.testing import absltest
 
 from kyolo.data import Augmentation, make_dataset, write_shapes
-from tests.data.sets import write_set
+from tests.data.sets import annotation, write_set, write_yolo
 from tests.test_case import TestCase
 
 
 class ConvertTest(TestCase):
     def test_writes_and_reports(self):
-        write_set(self.folder / "set", [{"image_id": 1, "category_id": 1, "bbox": [1, 1, 0, 3]}])
+        write_set(self.folder / "set", [annotation([1, 1, 0, 3]), annotation([1, 1, 5, 3])])
         code, stdout, stderr = self.run_kyolo(
             "convert", self.folder / "set", "--to", "yolo", "--output", self.folder / "out", "--json"
         )
@@ -23,7 +23,7 @@ class ConvertTest(TestCase):
         self.assertTrue((self.folder / "out/images/train/a.png").is_file())
 
     def test_bad_input(self):
-        write_set(self.folder / "set", [{"image_id": 1, "category_id": 1, "bbox": [1, 1, 0, 3]}])
+        write_set(self.folder / "set", [annotation([1, 1, 0, 3]), annotation([1, 1, 5, 3])])
         out = ("--to", "voc", "--output", self.folder / "out")
         self.assert_bad_input(["convert", self.folder / "nowhere", *out], "nowhere", "expected a folder")
         self.assert_bad_input(["convert", self.folder / "set", *out, "--format", "voc"], "Pascal VOC", "found")
@@ -32,6 +32,15 @@ class ConvertTest(TestCase):
             ["convert", self.folder / "set", *out, "--val-fraction", "1.5"], "data.val_fraction", "1.5"
         )
         self.assert_bad_input(["convert", self.folder / "set", *out, "--shards", "2"], "tfrecord", "2 of voc")
+        self.assertFalse((self.folder / "out").exists())
+
+    def test_no_box_left(self):
+        write_yolo(self.folder / "set", {"a": "0 0.5 0.5 0.5 0.5 0.9\n"})
+        out = ("--to", "coco", "--output", self.folder / "out")
+        what = "expected boxes to train on, got none: all 1 in"
+        self.assert_bad_input(
+            ["convert", self.folder / "set", *out], what, "train/labels/a.txt:1", "Remove the last column"
+        )
         self.assertFalse((self.folder / "out").exists())
 
     def test_damaged_tfrecords(self):

@@ -9,6 +9,7 @@ from kyolo import training
 from kyolo.config import Config, apply_overrides, config_to_dict
 from kyolo.data.shapes import write_shapes
 from kyolo.training.run_folder import create_run
+from tests.data.sets import write_yolo
 from tests.test_case import ROOT, TestCase
 
 CONFIG = ROOT / "configs" / "yolov8_n.yaml"
@@ -56,6 +57,18 @@ class TrainTest(TestCase):
             code, stdout, stderr = self.run_kyolo("train", "--config", CONFIG, "--output", run)
         self.assertEqual((code, stdout), (130, ""))
         self.assertEqual(stderr, f"kyolo: interrupted{advice.format(run=run)}\n")
+
+    @parameterized.parameters(
+        ({"a": "0 0.5 0.5 0.5 0.5 0.9\n"}, "got none: all 1 in the annotations are skipped", "Remove the last column"),
+        ({"a": ""}, "got 1 images without annotations", "Check that the labels"),
+    )
+    def test_no_box_to_train_on(self, rows, *parts):
+        write_yolo(self.folder / "set", rows)
+        write_yolo(self.folder / "set", {"a": "0 0.5 0.5 0.5 0.5"}, split="val")
+        (self.folder / "set/data.yaml").write_text("train: train/images\nval: val/images\nnames: [cell]\n")
+        arguments = ["train", "--config", CONFIG, "--data", self.folder / "set", "--output", self.folder / "run"]
+        self.assert_bad_input(arguments, "split 'train': expected boxes to train on", *parts)
+        self.assertFalse((self.folder / "run").exists())
 
     def test_dry_run_without_data(self):
         arguments = ["train", "--config", CONFIG, "--set", "model.num_classes=80", "--dry-run"]
