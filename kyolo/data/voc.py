@@ -52,7 +52,7 @@ def find_splits(folder: Path, options: ReadOptions) -> dict[str, VocSplit]:
         return {}
     names = options.class_names or _read_names(folder) or _collect_names(xmls)
     pictures = [path for path in find_files(folder, SUFFIXES) if not MASKS.intersection(path.parts)]
-    images, lonely = _pair(pictures, xmls)
+    images, lonely = _pair(folder, pictures, xmls)
     splits, missing = _split(folder, images)
     for path in lonely:
         splits[split_of(path.relative_to(folder).parts[:-1]) or "train"].append(path)
@@ -203,21 +203,29 @@ def _collect_names(xmls: list[Path]) -> tuple[str, ...]:
     return tuple(sorted(name for name in names if name and is_line(name)))
 
 
-def _pair(images: list[Path], xmls: list[Path]) -> tuple[dict[Path, Path | None], list[Path]]:
-    """XML by image: each goes to the nearest image of its name, and to no other; and those that find none."""
+def _pair(folder: Path, images: list[Path], xmls: list[Path]) -> tuple[dict[Path, Path | None], list[Path]]:
+    """Pair images and XML of one name, the nearest first, never across splits.
+
+    Returns:
+        The XML by image, None without one, and the XML files that no image is left for.
+    """
     by_stem = defaultdict(list)
     for image in images:
         by_stem[image.stem].append(image)
-
+    splits = {path: split_of(path.relative_to(folder).parts[:-1]) for path in (*images, *xmls)}
+    candidates = [
+        (-len(os.path.commonpath([image.parent, xml.parent])), xml, image)
+        for xml in xmls
+        for image in by_stem[xml.stem]
+        if None in (splits[xml], splits[image]) or splits[xml] == splits[image]
+    ]
     pairs: dict[Path, Path | None] = dict.fromkeys(images)
-    lonely = []
-    for xml in xmls:
-        free = [image for image in by_stem[xml.stem] if pairs[image] is None]
-        if free:
-            pairs[max(free, key=lambda image: len(os.path.commonpath([image.parent, xml.parent])))] = xml
-        else:
-            lonely.append(xml)
-    return pairs, lonely
+    paired = set()
+    for _, xml, image in sorted(candidates):
+        if xml not in paired and pairs[image] is None:
+            pairs[image] = xml
+            paired.add(xml)
+    return pairs, [xml for xml in xmls if xml not in paired]
 
 
 def _split(folder: Path, images: dict[Path, Path | None]) -> tuple[dict[str, list[Path]], dict[str, list[str]]]:

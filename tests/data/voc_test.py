@@ -234,6 +234,21 @@ class VocTest(TestCase):
         (self.folder / "val/b.xml").write_text(voc_xml([CELL], 40, 20))
         self.assertEqual(dict(load_index(self.folder, "val").problems.problems), {"image without XML": ("a.jpg",)})
 
+    def test_xml_is_not_for_an_image_of_another_split(self):
+        """train/a.xml has lost its image; val/a.png keeps its own XML, and val/b.png gets none."""
+        self.read(CELL, images=[("a.png", 40, 20), ("b.png", 40, 20), ("c.png", 40, 20)])
+        for name in ("a", "b", "c"):
+            (self.folder / f"train/{name}.xml").write_text(voc_xml([CELL], 40, 20))
+        for name in ("a", "b"):
+            (self.folder / f"train/{name}.png").unlink()
+        images = [("a.png", 40, 20), ("b.png", 40, 20)]
+        write_voc(self.folder, {"a": [("cell", 5, 5, 9, 9)]}, images=images, split="val")
+        val, train = load_index(self.folder, "val"), load_index(self.folder, "train").problems
+        self.assert_equal([record.boxes for record in val.records], [[[5, 5, 9, 9]]])
+        self.assertEqual(dict(val.problems.problems), {"image without XML": ("b.png",)})
+        self.assertEqual(dict(train.problems), {"XML without image": ("train/a.xml", "train/b.xml")})
+        self.assertEqual((train.boxes, train.boxes_in_files), (1, 3))
+
     def test_names_in_lists(self):
         names = ("my photo", "b", "c.d")
         self.read(CELL, images=[("a.png", 40, 20), *((f"{name}.png", 40, 20) for name in names)])
