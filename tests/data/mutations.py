@@ -246,9 +246,11 @@ def lists():
     )
 
 
-def run(check, *strategies, examples):
-    """Checks that many examples, the same ones every time."""
+def run(check, *strategies, examples, shrink=True):
+    """Checks that many examples, the same ones every time; `shrink` looks for a smaller one that fails too."""
+    phases = [phase for phase in hypothesis.Phase if shrink or phase is hypothesis.Phase.generate]
     settings = hypothesis.settings(
+        phases=phases,
         max_examples=examples,
         deadline=None,
         derandomize=True,
