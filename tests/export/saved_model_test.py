@@ -1,6 +1,7 @@
 """The SavedModel: alone in a process without kyolo, it gives the detections of the Keras model."""
 
 import json
+import resource
 import subprocess
 import sys
 import tempfile
@@ -110,6 +111,17 @@ class SavedModelTest(tf.test.TestCase):
             to_saved_model(self.detector, self.path)
         self.assertEqual(sorted(self.path.rglob("*")), before)
         self.assertLen(list(self.path.parent.iterdir()), 1)
+
+    def test_a_full_disk_is_an_input_error_that_names_the_output(self):
+        kept = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, kept[1]))  # TensorFlow's write fails, as on a full disk.
+        path = self.folder / "full" / "exported"
+        try:
+            with self.assertRaisesRegex(InputError, f"^Cannot write {path}: .* got 'File too large'"):
+                to_saved_model(TinyDetector(), path, image_size=IMAGE_SIZE, class_names=CLASS_NAMES)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, kept)
+        self.assertFalse(path.parent.exists())
 
     def test_stretched_input(self):
         settings = {"images": self.images}

@@ -76,7 +76,7 @@ class CheckpointTest(tf.test.TestCase):
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, kept[1]))
             try:
                 with self.assertRaisesRegex(
-                    InputError, "Cannot write .*last.npz.* room .* 'File too large'.* --resume"
+                    InputError, "Cannot write .*last.npz.* disk space .* 'File too large'.* --resume"
                 ):
                     save_checkpoint(self.path, larger)
             finally:
