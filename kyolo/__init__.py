@@ -3,6 +3,8 @@
 import importlib
 import typing
 
+from kyolo._environment import select_keras
+
 if typing.TYPE_CHECKING:
     from kyolo.config import Config as Config
     from kyolo.config import ConfigError as ConfigError
@@ -16,6 +18,8 @@ if typing.TYPE_CHECKING:
     from kyolo.models import build_detector as build_detector
     from kyolo.registry import register as register
     from kyolo.training import train as train
+
+select_keras()
 
 __version__ = "0.1.0"
 

@@ -12,6 +12,7 @@ MODULES = sorted((ROOT / "kyolo").rglob("*.py"))
 LEVELS = {
     "_compat": 0,
     "errors": 0,
+    "_environment": 0,
     "fit_progress": 0,
     "files": 0,
     "registry": 0,

@@ -4,18 +4,18 @@ import argparse
 import contextlib
 import importlib
 import json
-import os
 import signal
 import sys
 import threading
 import traceback
-import types
 import typing
 from collections.abc import Iterator, Sequence
 
 from kyolo.cli.options import CheckFailed, import_modules
+from kyolo.cli.streams import discard, prepare_streams, print_error
 from kyolo.config import ConfigError
 from kyolo.errors import InputError, NonFiniteError, WorkerLostError
+from kyolo.files import disk_problem
 
 # Each is a module of this package.
 COMMANDS = ("train", "evaluate", "predict", "export", "benchmark", "describe", "convert")
@@ -42,26 +42,43 @@ def main(argv: Sequence[str] | None = None) -> int:
         >>> main(["train", "--config", "configs/yolov8_n.yaml", "--data", "path/to/set", "--output", "run"])
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    debug = "--debug" in argv
+    prepare_streams()
     try:
         with _sigterm_interrupts():
-            arguments = _make_parser().parse_args(argv)
-            return _run(arguments.command, arguments)
-    except SystemExit as done:  # argparse, after --help
-        return int(done.code or OK)
+            return _run(argv)
     except BrokenPipeError:  # The reader of stdout, `head` perhaps, has seen enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard(sys.stdout)
         return INTERRUPTED
-    except (CheckFailed, ConfigError, InputError, NonFiniteError, WorkerLostError, OSError) as error:
-        if debug:
-            traceback.print_exc()
-        print(f"kyolo: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return CHECK_FAILED if isinstance(error, CheckFailed | NonFiniteError | WorkerLostError) else BAD_INPUT
     except KeyboardInterrupt as interrupt:
-        if debug:
-            traceback.print_exc()
-        print("; ".join(["kyolo: interrupted", *map(str, interrupt.args)]), file=sys.stderr)
+        _print_traceback(argv)
+        print_error("; ".join(["kyolo: interrupted", *map(str, interrupt.args)]))
         return INTERRUPTED
+    except Exception as error:
+        code, line = _describe(error)
+        if line is None:
+            raise
+        _print_traceback(argv)
+        print_error(f"kyolo: error: {' '.join(line.split())}")
+        return code
+
+
+def _describe(error: Exception) -> tuple[int, str | None]:
+    """Return the exit code of an error and its line; no line for a mistake in the program, which needs a traceback."""
+    if isinstance(error, UnicodeEncodeError):  # in the name of a file: no stream of ours raises it
+        remedy = "Rename the file" if error.encoding == "utf-8" else "Set the environment variable PYTHONUTF8=1"
+        received = f"{error.object[:200]!a}: expected a name that this system's encoding {error.encoding} can write"
+        return BAD_INPUT, f"{received}, got {error.object[error.start]!a}. {remedy}."
+    if isinstance(error, CheckFailed | NonFiniteError | WorkerLostError):
+        return CHECK_FAILED, str(error)
+    if isinstance(error, ConfigError | InputError | OSError):
+        return BAD_INPUT, str(error)
+    problem = disk_problem(error)
+    return BAD_INPUT, problem and f"Cannot write: {error}"
+
+
+def _print_traceback(argv: Sequence[str]) -> None:
+    if "--debug" in argv:
+        traceback.print_exc()
 
 
 @contextlib.contextmanager
@@ -94,12 +111,32 @@ def _make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(command: types.ModuleType, arguments: argparse.Namespace) -> int:
+def _run(argv: Sequence[str]) -> int:
     stdout = sys.stdout
-    with contextlib.redirect_stdout(sys.stderr if arguments.json else stdout):
-        import_modules(getattr(arguments, "imports", ()))
-        for document in command.run(arguments):
-            if arguments.json:
-                print(json.dumps(document, allow_nan=False), file=stdout, flush=True)
-    stdout.flush()
+    try:
+        arguments = _make_parser().parse_args(argv)
+        with contextlib.redirect_stdout(sys.stderr if arguments.json else stdout):
+            import_modules(getattr(arguments, "imports", ()))
+            for document in arguments.command.run(arguments):
+                if arguments.json:
+                    print(json.dumps(document, allow_nan=False), file=stdout, flush=True)
+    except SystemExit as done:  # argparse, after --help
+        _flush(stdout)
+        return int(done.code or OK)
+    _flush(stdout)
     return OK
+
+
+def _flush(stdout: typing.TextIO) -> None:
+    """Write what stdout has buffered, here rather than when Python ends, which would print a traceback.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    try:
+        stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        discard(stdout)
+        raise InputError(f"standard output: expected free disk space, got {error.strerror!r}. Free some.") from error

@@ -9,6 +9,7 @@ import sys
 import typing
 from collections.abc import Iterable, Iterator, Sequence
 
+from kyolo._environment import check_keras_json, use_channels_last, use_default_types
 from kyolo.config import Config, ConfigError, apply_overrides
 from kyolo.errors import InputError
 
@@ -135,12 +136,19 @@ def check_classes(config: Config, index: typing.Any) -> None:
 
 
 def import_tensorflow() -> None:
-    """Import TensorFlow without its C++ log. Commands call this after the checks that are quick without it."""
+    """Import TensorFlow and Keras without their logs. Commands call this after the checks that are quick without it.
+
+    Raises:
+        InputError: Keras' own settings file cannot be used.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # Off by default on AMD's, where it is faster too.
-    os.environ["KERAS_BACKEND"] = "tensorflow"
+    check_keras_json()
     with stderr_discarded():  # Some lines come before TensorFlow has read its log level.
         import tensorflow  # noqa: F401 (for its side effects)
+
+        use_channels_last()
+        use_default_types()
 
 
 @contextlib.contextmanager

@@ -3,7 +3,10 @@
 import keras
 import tensorflow as tf
 
+from kyolo._environment import use_channels_last
 from kyolo.replicas import count_replicas, gather_from_replicas
+
+use_channels_last()  # here, as every detector needs this layer
 
 
 @keras.saving.register_keras_serializable("kyolo")
