@@ -176,7 +176,6 @@ class LoadTest(ConfigTestCase):
         ('base: "a\\nb"', "base", "the name of one file"),
         ('base: "\\ud800"', "base", "the name of one file"),
         ("train: {tensorboard: 1}", "train.tensorboard", "expected true or false, received 1"),
-        ("train: {epochs: 3}", "train.schedule.warmup_epochs", "expected less than train.epochs (3), received 3"),
         ("model: {backbone: {kind: yolo8}}", "model.backbone.kind", "did you mean yolov8?"),
         ("model: {attention: [{kind: gam}, {at: sppf_in}]}", "model.attention.1.kind", "missing"),
         ("model: {attention: {kind: gam}}", "model.attention", "expected a list"),

@@ -116,7 +116,12 @@ def with_run_data(config: Config, arguments: argparse.Namespace, allowed: Sequen
     if arguments.data is not None:
         own: dict[str, typing.Any] = {"format": None, "val_fraction": 0.0, "dev_fraction": 0.0, "allow_outside": False}
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, **own))
-    return with_data(override_run(config, arguments.set, allowed), arguments)
+    config = with_data(override_run(config, arguments.set, allowed), arguments)
+    if arguments.data is None:
+        from kyolo.training.run_folder import check_data_path
+
+        check_data_path(config, "--data SET")
+    return config
 
 
 def class_names(config: Config) -> tuple[str, ...]:

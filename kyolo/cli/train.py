@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kyolo.cli.options import add_data_arguments, add_import_argument, add_set_argument, import_tensorflow, with_data
-from kyolo.config import Config, config_to_dict, image_hw, load_config, to_yaml, training_hw
+from kyolo.config import Config, apply_overrides, config_to_dict, image_hw, load_config, to_yaml, training_hw
 from kyolo.errors import InputError
 
-GIVEN_TO_A_NEW_RUN = ("config", "data", "val_fraction", "allow_outside", "set", "strict")
+# Options that change a setting each.
+OPTIONS = {"data.val_fraction": "val_fraction", "data.allow_outside": "allow_outside", "data.strict": "strict"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_set_argument(parser, "train.epochs=60")
     add_import_argument(parser)
     mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("--resume", action="store_true", help="continue the run in --output, with the config it has")
+    mode.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue the run in --output with its own config; --data names its data if that has moved",
+    )
     mode.add_argument(
         "--dry-run", action="store_true", help="print the resolved config and the model's cost, write nothing"
     )
@@ -33,11 +38,12 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
         return
     if arguments.output is None:
         raise InputError("--output is missing: expected the folder to write the run into, received nothing")
-    if arguments.resume:
-        _check_alone(arguments)
     config = None if arguments.resume else _read_config(arguments)
     import_tensorflow()
     from kyolo import training
+
+    if arguments.resume:
+        config = _resumed_config(arguments)
 
     try:
         yield training.train(config, Path(arguments.output), resume=arguments.resume)
@@ -53,12 +59,39 @@ def _read_config(arguments: argparse.Namespace) -> Config:
     return with_data(load_config(arguments.config, arguments.set), arguments)
 
 
-def _check_alone(arguments: argparse.Namespace) -> None:
-    given = [f"--{name.replace('_', '-')}" for name in GIVEN_TO_A_NEW_RUN if getattr(arguments, name)]
-    if given:
-        raise InputError(
-            f"--resume goes on with the run's own config: expected --output, received {', '.join(given)} too"
+def _resumed_config(arguments: argparse.Namespace) -> Config:
+    """Return the config of the run in --output with the other options applied.
+
+    Raises:
+        InputError: an option differs from the run's own; only --data may, if it names the same data elsewhere.
+    """
+    from kyolo.training.resuming import differences
+    from kyolo.training.run_folder import open_run
+
+    own = open_run(arguments.output).config
+    if arguments.config is None:
+        given = apply_overrides(own, arguments.set)
+    else:
+        given = load_config(arguments.config, arguments.set)
+    given = with_data(given, arguments)
+    different = differences(own, given)
+    if different:
+        listed = "; ".join(
+            f"{_option(name, arguments)}: expected {value!r}, as in the run, got {other!r}"
+            for name, value, other in different
         )
+        raise InputError(f"{listed}. Leave these out to resume {arguments.output}, or start a new run.")
+    return given
+
+
+def _option(name: str, arguments: argparse.Namespace) -> str:
+    """Return the option that gave a setting, and the setting's name where the option has others too."""
+    option = OPTIONS.get(name)
+    if option is not None and getattr(arguments, option):
+        return f"--{option.replace('_', '-')}"
+    paths = [override.partition("=")[0].strip() for override in arguments.set]
+    source = "--set" if any(f"{name}.".startswith(f"{path}.") for path in paths) else f"--config {arguments.config}"
+    return f"{source} {name}"
 
 
 def _describe(config: Config) -> dict:

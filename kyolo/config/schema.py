@@ -116,7 +116,8 @@ class ScheduleConfig(Block):
     warmup_epochs: float = setting(
         3.0,
         minimum=0,
-        doc="Epochs of linear warm-up. Meanwhile the decline has begun: the rate stays below learning_rate.",
+        doc="Epochs of linear warm-up; half of train.epochs in runs that are not longer. Meanwhile the decline has "
+        "begun: the rate stays below learning_rate.",
     )
     final_fraction: float = setting(0.01, minimum=0, maximum=1, doc="Last learning rate / learning_rate.")
 
@@ -174,11 +175,6 @@ class TrainConfig(Block):
         None, choices=("mirrored",), doc="mirrored: over all GPUs of this machine. Several machines: see TF_CONFIG."
     )
     jit_compile: bool = setting(False, doc="Compile the step with XLA: a slow start, seldom faster on a CPU.")
-
-    def check(self) -> None:
-        if self.schedule.warmup_epochs >= self.epochs:
-            problem = f"expected less than train.epochs ({self.epochs}), received {self.schedule.warmup_epochs:g}"
-            raise ConfigError("schedule.warmup_epochs", problem)
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
             arrays = {key: file[key] for key in file.files}
         state = json.loads(arrays.pop(STATE).tobytes())
     except FileNotFoundError:
-        raise InputError(f"No checkpoint: expected the file {path}, received nothing; train first") from None
+        raise InputError(
+            f"No checkpoint: expected the file {path}, got nothing there. {_other_checkpoint(path)}"
+        ) from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, AttributeError) as error:
         raise InputError(
             f"Damaged checkpoint {path}: expected an .npz file that kyolo wrote whole, received one that cannot be "
@@ -65,3 +67,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"(model.weights), and without last.npz --resume begins the run anew"
         ) from error
     return Checkpoint(arrays, state)
+
+
+def _other_checkpoint(path: Path) -> str:
+    """Say what to do where a checkpoint is missing."""
+    other = path.with_name("last.npz" if path.name == "best.npz" else "best.npz")
+    if path.parent.name == "weights" and other.is_file():
+        return f"The run has {other.name}: pass --weights {other.stem}."
+    return "Train first: the run has not finished an epoch, or check the path."

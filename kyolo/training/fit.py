@@ -22,7 +22,8 @@ from kyolo.training.guard import FiniteGuard, name_images
 from kyolo.training.optimizers import build_optimizer
 from kyolo.training.recorder import RunRecorder
 from kyolo.training.resolving import resolve
-from kyolo.training.run_folder import Run, check_new, dtype_policy, from_scratch, open_run, training_folder
+from kyolo.training.resuming import resumed_config
+from kyolo.training.run_folder import Run, check_new, dtype_policy, from_scratch, training_folder
 from kyolo.training.splits import load_splits, make_store, train_stream, validation_split
 from kyolo.training.start import start_detector
 
@@ -34,7 +35,8 @@ def train(config: Config | None, output: str | os.PathLike, *, resume: bool = Fa
     scores, and its configuration is that of all.
 
     Args:
-        config: what to train, on what and how; `data.path` must be set. Not used with `resume`.
+        config: what to train, on what and how; `data.path` must be set. With `resume`: None, or the configuration that
+            the run was started with, in which `data.path` may name the new place of the same data.
         output: the run's folder: a new one, or with `resume` the one to go on with.
         resume: go on after the last checkpoint of `output`, bit by bit as if the run had not been stopped. The
             configuration is then the run's.
@@ -53,7 +55,7 @@ def train(config: Config | None, output: str | os.PathLike, *, resume: bool = Fa
     if cluster is not None and cluster.worker > 0:
         config = None if resume else config
     elif resume:
-        config = open_run(path).config
+        config = resumed_config(path, config)
     else:
         check_new(path)
     with start_distribution(config and config.train, cluster) as distribution:

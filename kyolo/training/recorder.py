@@ -20,6 +20,7 @@ from kyolo.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoi
 from kyolo.training.distribution import Distribution
 from kyolo.training.guard import FiniteGuard
 from kyolo.training.progress import Progress
+from kyolo.training.resuming import check_steps, keep_data_path, state_of
 from kyolo.training.run_folder import Run
 
 HISTORY_COLUMNS = (
@@ -82,8 +83,10 @@ class RunRecorder(keras.callbacks.Callback):
             InputError: the checkpoint is damaged, of other data or of another configuration.
         """
         path = self.run.weights_path("last")
-        if self.distribution.is_chief and path.exists():
-            self._load(path)
+        if self.distribution.is_chief:
+            if path.exists():
+                self._load(path)
+            keep_data_path(self.run)
         self.state, self._running_means = self.distribution.from_chief([self.state, self._running_means])
         self.distribution.share_variables([variable for named in self._groups().values() for _, variable in named])
         finalize_states(self.detector)
@@ -99,6 +102,7 @@ class RunRecorder(keras.callbacks.Callback):
                 f"begins the run anew"
             )
         self._check_data(checkpoint.state["data"])
+        check_steps(self.run, checkpoint.state, self.steps_per_epoch)
         for name, variables in self._groups().items():
             values = checkpoint.group(name)
             shapes = {key: tuple(variable.shape) for key, variable in variables}
@@ -223,7 +227,8 @@ class RunRecorder(keras.callbacks.Callback):
         if not self.distribution.is_chief:
             return
         groups = {**self._groups(), "metrics": _metric_variables(self.detector)}
-        save_checkpoint(self.run.weights_path("last"), Checkpoint(self._arrays(groups), self.state))
+        state = self.state | state_of(self.run.config, self.steps_per_epoch)
+        save_checkpoint(self.run.weights_path("last"), Checkpoint(self._arrays(groups), state))
 
     def _write_board(self, row: dict) -> None:
         if self._board is None:

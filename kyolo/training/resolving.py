@@ -1,10 +1,12 @@
-"""What the data and the machine decide: classes, precision, batch size."""
+"""What the data and the machine decide: classes, precision, batch size, warm-up."""
 
 import dataclasses
 import math
+import sys
 from pathlib import Path
 
 import tensorflow as tf
+from tqdm import tqdm
 
 from kyolo.config import Config, ConfigError
 from kyolo.data import Index, ShardedIndex
@@ -16,7 +18,7 @@ FAST_FLOAT16_GPU = (7, 0)
 
 
 def resolve(config: Config, index: Index, replicas: int = 1) -> Config:
-    """Fills in what the data and the machine decide: classes, precision and batch size.
+    """Fill in what the data and the machine decide: classes, precision, batch size and a warm-up that is too long.
 
     Args:
         config: the configuration.
@@ -40,8 +42,12 @@ def resolve(config: Config, index: Index, replicas: int = 1) -> Config:
             f"expected null with TFRecords, which are read in the order of their files, received "
             f"{config.data.repeat_threshold}",
         )
+    fitted = fit_warmup(config)
+    if fitted != config:
+        epochs = fitted.train.schedule.warmup_epochs
+        tqdm.write(f"train.schedule.warmup_epochs: {epochs:g}, half of train.epochs\n", file=sys.stderr)
     config = dataclasses.replace(
-        config,
+        fitted,
         model=dataclasses.replace(config.model, num_classes=len(index.class_names)),
         data=dataclasses.replace(config.data, class_names=index.class_names),
         train=dataclasses.replace(config.train, precision=resolve_precision(config.train.precision)),
@@ -53,6 +59,23 @@ def resolve(config: Config, index: Index, replicas: int = 1) -> Config:
         problem = f"expected at most {steps}, the batches of the whole training, or no update would be made"
         raise ConfigError("train.optimizer.accumulate_steps", f"{problem}; received {accumulated}")
     return dataclasses.replace(config, train=dataclasses.replace(config.train, batch_size=batch_size))
+
+
+def fit_warmup(config: Config) -> Config:
+    """Return the config with a warm-up that ends within the training: half of its epochs if it would not.
+
+    Args:
+        config: the configuration.
+
+    Example:
+        >>> fit_warmup(apply_overrides(Config(), ["train.epochs=1"])).train.schedule.warmup_epochs
+        0.5
+    """
+    train = config.train
+    if train.schedule.warmup_epochs < train.epochs:
+        return config
+    schedule = dataclasses.replace(train.schedule, warmup_epochs=train.epochs / 2)
+    return dataclasses.replace(config, train=dataclasses.replace(train, schedule=schedule))
 
 
 def resolve_precision(precision: str) -> str:

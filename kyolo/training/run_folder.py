@@ -126,15 +126,46 @@ def open_run(path: str | os.PathLike) -> Run:
     path = Path(path)
     file = path / "config.yaml"
     if not file.is_file():
-        received = "a folder without it" if path.is_dir() else "a path where there is no folder"
-        raise InputError(
-            f"No run at {path}: expected a folder with config.yaml, which `kyolo train` writes first, received "
-            f"{received}; start it without --resume"
-        )
+        raise InputError(f"{path}: expected a run directory, which `kyolo train` wrote, got {_other_than_run(path)}")
     config = load_config(file)
     if config.model.num_classes is None or config.data.class_names is None:
         raise ConfigError("model.num_classes", f"expected the resolved config of a run in {file}, received null")
     return Run(path, config)
+
+
+def _other_than_run(path: Path) -> str:
+    """Say what a path is that is not a run directory, and what to do."""
+    for parent in list(path.absolute().parents)[:2]:
+        if path.exists() and (parent / "config.yaml").is_file() and (parent / "weights").is_dir():
+            return f"a part of the run {parent}. Pass {parent}."
+    if path.is_file():
+        return f"a file ({path.suffix or 'no suffix'}). Pass the directory that `kyolo train --output` named."
+    if not path.is_dir():
+        return "a path that does not exist. Check the path."
+    runs = sorted(each.parent.name for each in path.glob("*/config.yaml"))
+    if runs:
+        names = ", ".join(runs[:5]) + ", ..." * (len(runs) > 5)
+        return f"a folder of {len(runs)} runs: {names}. Pass one of them, such as {path / runs[0]}."
+    if not any(path.iterdir()):
+        return "an empty folder. Check the path."
+    return "a folder without config.yaml. Check the path, or start a run that was killed there without --resume."
+
+
+def check_data_path(config: Config, remedy: str) -> None:
+    """Refuse a run's data set that is not at the place where it was trained.
+
+    Args:
+        config: the run's configuration.
+        remedy: the command line or options that name the new place.
+
+    Raises:
+        InputError: nothing is there.
+    """
+    if config.data.path is not None and not os.path.exists(config.data.path):
+        raise InputError(
+            f"{config.data.path}: expected the data set that the run was trained on, got a path that does not exist. "
+            f"If it has moved, pass its new place: {remedy}."
+        )
 
 
 @contextlib.contextmanager

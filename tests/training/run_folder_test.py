@@ -20,7 +20,9 @@ class RunFolderTest(TestCase):
     def test_killed_before_its_configuration_was_there(self):
         self.run_folder.mkdir()
         (self.run_folder / "config.yaml.part").write_text("mod")
-        with self.assertRaisesRegex(InputError, "No run at .* start it without --resume"):
+        with self.assertRaisesRegex(
+            InputError, "expected a run directory, .* start a run that was killed there without --resume"
+        ):
             open_run(self.run_folder)
         create_run(self.run_folder, self.config)
         self.assertEqual(self.names(), ["config.yaml", "environment.json", "weights"])
