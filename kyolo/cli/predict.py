@@ -9,9 +9,10 @@ import sys
 import threading
 import typing
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from kyolo.cli.options import (
+    CheckFailed,
     add_run_arguments,
     add_set_argument,
     class_names,
@@ -19,10 +20,12 @@ from kyolo.cli.options import (
     override_run,
     with_picture_settings,
 )
-from kyolo.cli.prediction_folder import PredictionWriter, check_names
+from kyolo.cli.prediction_folder import PredictionWriter, output_names
 from kyolo.config import Config, config_to_dict
 from kyolo.errors import InputError
 from kyolo.files import new_output
+
+MOST_LISTED = 10  # images that cannot be read, by name
 
 if typing.TYPE_CHECKING:
     from kyolo.evaluation import Frame
@@ -40,14 +43,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", metavar="DIR", help="new folder for the pictures or videos with boxes and predictions.jsonl"
     )
+    parser.add_argument("--strict", action="store_true", help="stop at the first image that cannot be read")
     parser.add_argument("--frames", type=int, metavar="N", help="stop each video or camera after N frames")
     add_set_argument(parser, "evaluation.confidence=0.5 (predict's own default is 0.25, of the best class of a point)")
 
 
 def run(arguments: argparse.Namespace) -> Iterator[dict]:
-    """Print a line an image or frame and yield its detections; --output appears when all are there, or not at all.
+    """Print a line per image or frame and yield its detections; --output appears when all are there, or not at all.
 
-    Ctrl-C ends a camera in order: what it has seen so far is all there is.
+    An image that cannot be read is left out, and reported at the end. Ctrl-C ends a camera in order: what it has seen
+    so far is all there is.
     """
     import_tensorflow()
     from kyolo import evaluation, training
@@ -56,18 +61,22 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
     config = override_run(
         with_picture_settings(opened.config), arguments.set, ("data.image_size", "data.fit", "evaluation")
     )
+    names = class_names(config)
     sources, total = _find(arguments)
     live = any(map(evaluation.is_camera, sources))
     unit, drawn = ("frame", "videos") if evaluation.is_video(sources[0]) else ("image", "pictures")
     with contextlib.ExitStack() as stack:
         writer = None
         if arguments.output is not None:
-            check_names(sources)
+            places = output_names(sources)
+            _note_missing_fonts(names)
             folder = stack.enter_context(new_output(arguments.output, folder=True))
-            writer = stack.enter_context(PredictionWriter(folder, class_names(config)))
+            writer = stack.enter_context(PredictionWriter(folder, names, places))
         detector = opened.load_detector(arguments.weights, config)
         stopped = stack.enter_context(_ctrl_c_as_event() if live else contextlib.nullcontext(threading.Event()))
-        predictions = _predict(detector, sources, arguments.frames, _settings(config, live))
+        unread: dict[str, InputError] = {}
+        settings = _settings(config, live) | {"on_error": None if arguments.strict else unread.__setitem__}
+        predictions = _predict(detector, sources, arguments.frames, settings)
         stack.enter_context(contextlib.closing(predictions))
         for frame, found in _with_bar(predictions, total, unit, arguments.json):
             _print_line(found)
@@ -76,10 +85,35 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
             yield found
             if stopped.is_set():
                 break
+        if len(unread) == len(sources):
+            raise unread[sources[0]]
     if arguments.output is not None:
         print(f"{drawn} and predictions.jsonl: {arguments.output}")
     if stopped.is_set():
         raise KeyboardInterrupt
+    if unread:
+        raise CheckFailed(_describe_unread(unread))
+
+
+def _note_missing_fonts(names: Sequence[str]) -> None:
+    """Say on stderr which characters of the class names will be drawn as code points."""
+    from kyolo.report.fonts import missing_characters
+
+    missing = missing_characters("".join(names))
+    if missing:
+        print(
+            f'class names: no font found for {missing[:20]}, drawn as code points; pip install "kyolo-tf[fonts]", or '
+            f"set KYOLO_FONT to a font file",
+            file=sys.stderr,
+        )
+
+
+def _describe_unread(unread: Mapping[str, InputError]) -> str:
+    error = next(iter(unread.values()))
+    count = "1 image" if len(unread) == 1 else f"{len(unread)} images"
+    listed = "".join(f"; {path}" for path in list(unread)[1:MOST_LISTED])
+    listed += f"; and {len(unread) - MOST_LISTED} more" * (len(unread) > MOST_LISTED)
+    return f"{count} could not be read: {error}{listed}. The other images are done; pass --strict to stop instead"
 
 
 def _find(arguments: argparse.Namespace) -> tuple[list[str], float]:
@@ -94,12 +128,25 @@ def _find(arguments: argparse.Namespace) -> tuple[list[str], float]:
         )
     if not videos:
         images = evaluation.find_images(arguments.paths)
+        _note_subfolders(arguments.paths)
         return images, len(images)
     if len(videos) < len(arguments.paths):
         image = next(path for path in arguments.paths if path not in videos)
         raise InputError(f"expected images or videos, received both ({image}, {videos[0]}); predict them one by one")
     videos = evaluation.find_videos(videos)
     return videos, sum(_num_frames(video, arguments.frames or math.inf) for video in videos)
+
+
+def _note_subfolders(paths: Sequence[str]) -> None:
+    """Say on stderr which of the folders have subfolders with images, as these are left out."""
+    from kyolo.data.images import SUFFIXES
+
+    for path in filter(os.path.isdir, paths):
+        for folder in sorted(entry.path for entry in os.scandir(path) if entry.is_dir()):
+            if any(name.lower().endswith(SUFFIXES) for name in os.listdir(folder)):
+                pattern = os.path.join(path, "**", "*")
+                print(f'{folder}: not searched, as it is a subfolder; pass "{pattern}" to search all', file=sys.stderr)
+                break
 
 
 def _num_frames(source: str, limit: float) -> float:
@@ -124,6 +171,7 @@ def _predict(
     from kyolo import evaluation
 
     if evaluation.is_video(sources[0]):
+        del settings["on_error"]  # a video that cannot be read is told before
         with contextlib.closing(_read_frames(sources, limit)) as frames:
             yield from evaluation.predict_frames(detector, frames, **settings)
     else:

@@ -63,7 +63,7 @@ def find_files(paths: Iterable[str | os.PathLike], kind: str, suffixes: Sequence
                 f"{path}: expected {kind}s by file, folder or glob pattern, received a path that is missing"
             )
         if not files:
-            raise InputError(f"{path}: expected {kind}s ({', '.join(suffixes)}), received none; check the path")
+            _refuse_without_files(path, kind, suffixes)
         found.update(dict.fromkeys(files))
     if not found:
         raise InputError(f"expected at least one {kind}, folder or glob pattern, received none")
@@ -71,7 +71,12 @@ def find_files(paths: Iterable[str | os.PathLike], kind: str, suffixes: Sequence
 
 
 def predict_paths(
-    detector: Any, paths: Sequence[str | os.PathLike], *, batch_size: int = 16, **settings: Any
+    detector: Any,
+    paths: Sequence[str | os.PathLike],
+    *,
+    batch_size: int = 16,
+    on_error: Callable[[str, InputError], None] | None = None,
+    **settings: Any,
 ) -> Iterator[dict[str, Any]]:
     """Detect in image files of any size, one batch in memory at a time.
 
@@ -81,6 +86,8 @@ def predict_paths(
         detector: a `Detector` or a `TFLiteDetector`.
         paths: image files, as from `find_images`.
         batch_size: images that run together.
+        on_error: called with the path of an image that cannot be read, and the error; the image is then left out.
+            Default: None, the error is raised.
         **settings: `confidence`, `iou`, `max_detections`, `multi_label`. Default: those of `detector.nms`.
 
     Yields:
@@ -96,8 +103,9 @@ def predict_paths(
         []
     """
     predictor = Predictor(detector, nms_settings(detector, settings))
-    for path, found in predict_each(predictor, paths, read_image, batch_size=batch_size):
-        yield {"image": os.fspath(path), **as_lists(found)}
+    images = _read_images(paths, batch_size, on_error)
+    for (path, _), found in predict_each(predictor, images, lambda item: item[1], batch_size=batch_size):
+        yield {"image": path, **as_lists(found)}
 
 
 def predict(
@@ -175,6 +183,47 @@ def predict_each(
 def as_lists(found: dict[str, Any]) -> dict[str, Any]:
     """Return detections that JSON can hold."""
     return {name: values.tolist() if isinstance(values, np.ndarray) else values for name, values in found.items()}
+
+
+def _read_images(
+    paths: Iterable[str | os.PathLike], batch_size: int, on_error: Callable[[str, InputError], None] | None
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield path and image of those that can be read, a batch in memory at a time."""
+
+    def read(path: str) -> np.ndarray | InputError:
+        try:
+            return read_image(path)
+        except InputError as error:
+            return error
+
+    remaining = map(os.fspath, paths)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        while chunk := list(itertools.islice(remaining, batch_size)):
+            for path, image in zip(chunk, pool.map(read, chunk), strict=True):
+                if not isinstance(image, InputError):
+                    yield path, image
+                elif on_error is None:
+                    raise image
+                else:
+                    on_error(path, image)
+
+
+def files_below(folder: str, suffixes: Sequence[str]) -> list[str]:
+    """Return a file of each suffix that lies in a subfolder of `folder`, at any depth."""
+    below = _with_suffix(glob.iglob(os.path.join(glob.escape(folder), "*", "**", "*"), recursive=True), suffixes)
+    return list({Path(path).suffix: path for path in below}.values())
+
+
+def _refuse_without_files(path: str, kind: str, suffixes: Sequence[str]) -> None:
+    below = files_below(path, suffixes) if os.path.isdir(path) else []
+    if below:
+        suffix = Path(below[0]).suffix if len(below) == 1 else ""
+        pattern = os.path.join(glob.escape(path), "**", f"*{suffix}")
+        raise InputError(
+            f"{path}: expected {kind}s, got subfolders with {kind}s ({below[0]}), which are not searched. "
+            f'Pass "{pattern}" (with the quotes) to search them.'
+        )
+    raise InputError(f"{path}: expected {kind}s ({', '.join(suffixes)}), got none. Check the path.")
 
 
 def _with_suffix(paths: Iterable[str], suffixes: Sequence[str]) -> list[str]:

@@ -105,14 +105,22 @@ def _parts(path: Path) -> list[Path]:
 
 
 def check_new(path: Path) -> None:
-    """Raises InputError where a run cannot be made: a folder with other files than a killed start leaves, or a file."""
-    if path.exists() and not path.is_dir():
-        raise InputError(f"Cannot write a run to {path}: expected a folder or nothing, received a file")
+    """Refuse a path where a run cannot be made, before any work is done for it.
+
+    Raises:
+        InputError: it is a file, a folder with other files than a killed start leaves, or cannot be written.
+    """
+    nearest = next(each for each in (path.absolute(), *path.absolute().parents) if os.path.lexists(each))
+    if not nearest.is_dir():
+        received = "a file" if nearest.exists() else "a link to a missing place"
+        raise InputError(f"Cannot write a run to {path}: expected a folder or nothing, got {received} ({nearest})")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise InputError(f"Cannot write a run to {path}: expected write permission in {nearest}, got none")
     if path.is_dir() and not {path / LOCK, *_parts(path)}.issuperset(path.iterdir()):
         what = "another run" if (path / "config.yaml").exists() else "other files"
         raise InputError(
-            f"Cannot write a run to {path}: expected an empty or a new folder, received one that holds {what}; "
-            f"choose another, or go on with that run by --resume"
+            f"Cannot write a run to {path}: expected an empty or a new folder, got one that holds {what}. "
+            f"Choose another, or continue that run with --resume."
         )
 
 

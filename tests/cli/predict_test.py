@@ -56,13 +56,56 @@ class PredictImagesTest(PredictTestCase):
         code, stdout, _ = self.predict(f"{self.shapes}/val/*1.jpg")
         self.assertEqual((code, stdout), (0, f"{self.shapes}/val/000001.jpg: nothing\n"))
 
-    def test_image_that_is_none_leaves_nothing_behind(self):
-        bad = self.shapes / "val" / "000003.jpg"
-        bad.write_bytes(b"no image")
-        code, _, stderr = self.predict(self.shapes / "val", "--output", self.folder / "pictures", *self.weak)
+    def spoil(self, *numbers):
+        """Add files that are no images to the folder; return their paths."""
+        bad = [self.shapes / "val" / f"{number}.jpg" for number in numbers]
+        for number, path in enumerate(bad):
+            path.write_bytes([b"no image", (self.shapes / "val" / "000000.jpg").read_bytes()[:300]][number % 2])
+        return bad
+
+    @parameterized.parameters(([0],), ([0, 1],), ([0, 5, 9],))
+    def test_goes_on_past_images_that_are_none(self, numbers):
+        bad = self.spoil(*numbers)
+        output = self.folder / "pictures"
+        code, stdout, stderr = self.predict(self.shapes / "val", "--output", output, "--json", *self.weak)
+        self.assertEqual(code, 1)
+        images = [json.loads(line)["image"] for line in stdout.splitlines()]
+        self.assertEqual(images, [str(self.shapes / "val" / f"00000{number}.jpg") for number in range(3)])
+        self.assertEqual((output / "predictions.jsonl").read_text(), stdout)
+        self.assertLen(list(output.iterdir()), 3 + 1)
+        count = "1 image" if len(bad) == 1 else f"{len(bad)} images"
+        line = stderr.splitlines()[-1]
+        self.assertStartsWith(line, f"kyolo: error: {count} could not be read: ")
+        for path in bad:
+            self.assertIn(str(path), line)
+
+    def test_strict_stops_at_an_image_that_is_none_and_leaves_nothing_behind(self):
+        [bad] = self.spoil(5)
+        code, _, stderr = self.predict(self.shapes / "val", "--output", self.folder / "pictures", "--strict")
         self.assertEqual(code, 2)
         self.assertRegex(stderr, rf"^kyolo: error: [^\n]*{bad.name}[^\n]*\n$")
         self.assertEqual(sorted(path.name for path in self.folder.iterdir()), ["run", "shapes"])
+
+    def test_without_any_image_that_can_be_read_nothing_is_written(self):
+        self.assert_bad_paths(self.spoil(0, 1), "0.jpg")
+
+    def test_subfolders_are_not_searched(self):
+        nested = self.folder / "nested[1]"
+        (nested / "day1" / "morning").mkdir(parents=True)
+        (self.shapes / "val" / "000000.jpg").rename(nested / "day1" / "morning" / "a.jpg")
+        pattern = f"{self.folder}/nested[[]1]/**/*.jpg"
+        self.assert_bad_paths([nested], f"{nested}: expected images, got subfolders", f'Pass "{pattern}" (with')
+        code, stdout, _ = self.predict(pattern)
+        self.assertEqual((code, stdout), (0, f"{nested}/day1/morning/a.jpg: nothing\n"))
+        (self.shapes / "val" / "000001.jpg").rename(nested / "day1" / "morning" / "b.PNG")
+        self.assert_bad_paths([nested], f'Pass "{self.folder}/nested[[]1]/**/*" (with')
+
+    def test_subfolders_beside_images_are_told(self):
+        (self.shapes / "val" / "more").mkdir()
+        (self.shapes / "val" / "000000.jpg").rename(self.shapes / "val" / "more" / "000000.jpg")
+        code, stdout, stderr = self.predict(self.shapes / "val")
+        self.assertEqual((code, len(stdout.splitlines())), (0, 2))
+        self.assertRegex(stderr, rf'^{self.shapes}/val/more: not searched, .* pass "{self.shapes}/val/\*\*/\*"')
 
     def test_output_in_use_is_left_alone(self):
         output = self.folder / "pictures"
@@ -81,10 +124,19 @@ class PredictImagesTest(PredictTestCase):
         self.assertEqual(self.predict(self.shapes / "val", "--output", output)[0], 0)
         self.assertLen(list(output.iterdir()), 4)
 
-    def test_two_images_of_one_name_are_refused(self):
-        paths = [self.shapes / "val" / "000000.jpg", self.shapes / "train" / "000000.jpg"]
-        arguments = ["predict", "--run", self.folder / "run", *paths, "--output", self.folder / "pictures"]
-        self.assert_bad_input(arguments, "different names", "000000.jpg")
+    def test_two_images_of_one_name_keep_their_folders(self):
+        paths = [self.shapes / "val" / "000000.jpg", self.shapes / "train" / "000000.jpg", self.shapes / "top.jpg"]
+        (self.shapes / "val" / "000001.jpg").rename(paths[2])
+        code, _, stderr = self.predict(*paths, "--output", self.folder / "out")
+        self.assertEqual(code, 0, stderr)
+        written = sorted(str(path.relative_to(self.folder / "out")) for path in (self.folder / "out").rglob("*.*"))
+        self.assertEqual(written, ["predictions.jsonl", "top.jpg", "train/000000.jpg", "val/000000.jpg"])
+
+    def test_two_images_of_one_folder_that_give_one_name(self):
+        paths = [self.shapes / "val" / name for name in ("a.bmp", "a.webp")]
+        for path in paths:
+            Image.new("RGB", (64, 64)).save(path)
+        self.assert_bad_paths(paths, "different names", *paths, "a.png", "Rename one")
 
     def test_missing_path_is_named(self):
         self.assert_bad_input(["predict", "--run", self.folder / "run", self.folder / "no.jpg"], "no.jpg")

@@ -1,10 +1,13 @@
 """A run's folder after a kill, wherever it came."""
 
+import os
+from unittest import mock
+
 from absl.testing import absltest
 
 from kyolo.config import Config, apply_overrides
 from kyolo.errors import InputError
-from kyolo.training.run_folder import complete_run, create_run, locked, open_run, training_folder
+from kyolo.training.run_folder import check_new, complete_run, create_run, locked, open_run, training_folder
 from tests.test_case import TestCase
 
 
@@ -46,6 +49,26 @@ class RunFolderTest(TestCase):
         (self.folder / download.name).rename(download)
         complete_run(self.run_folder)
         self.assertEqual(download.read_text(), "half")
+
+    def test_places_where_no_run_can_be_made(self):
+        (self.folder / "file").touch()
+        (self.folder / "link").symlink_to("nowhere")
+        places = {
+            "file": "a file",
+            "file/run": "a file",
+            "link": "a link to a missing",
+            "link/run": "a link to a missing",
+        }
+        for place, problem in places.items():
+            with self.assertRaisesRegex(InputError, f"Cannot write a run to .*{place}: expected a folder .* {problem}"):
+                check_new(self.folder / place)
+        # Root may write everywhere, so that the answer of the system is given.
+        with (
+            mock.patch.object(os, "access", return_value=False),
+            self.assertRaisesRegex(InputError, f"expected write permission in {self.folder}, got none"),
+        ):
+            check_new(self.folder / "new" / "run")
+        check_new(self.folder / "new" / "run")
 
     def test_of_two_that_start_at_once_the_second_waits_for_no_one(self):
         self.run_folder.mkdir()
