@@ -113,7 +113,7 @@ def _describe_unread(unread: Mapping[str, InputError]) -> str:
     count = "1 image" if len(unread) == 1 else f"{len(unread)} images"
     listed = "".join(f"; {path}" for path in list(unread)[1:MOST_LISTED])
     listed += f"; and {len(unread) - MOST_LISTED} more" * (len(unread) > MOST_LISTED)
-    return f"{count} could not be read: {error}{listed}. The other images are done; pass --strict to stop instead"
+    return f"{count} could not be read: {error}{listed}. The other images are done; pass --strict to stop instead."
 
 
 def _find(arguments: argparse.Namespace) -> tuple[list[str], float]:
