@@ -19,7 +19,7 @@ class RunTestCase(TestCase):
     def setUpClass(cls):
         super().setUpClass()
         config = kyolo.Config(model={"backbone": {"size": "p"}, "num_classes": 5})
-        cls.detector = kyolo.build_detector(config.model)
+        cls.detector = kyolo.build_detector(config.model, image_size=64, class_names=CLASS_NAMES)
         cls.config = config
 
     def setUp(self):
