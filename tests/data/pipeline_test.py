@@ -207,6 +207,25 @@ class PipelineTest(tf.test.TestCase, parameterized.TestCase):
             self.assertEqual(truth["mask"].shape, (1, padded))
             self.assertEqual(truth["mask"].sum(), count)
 
+    def test_the_centre_of_a_mosaic_does_not_follow_its_images(self):
+        """The centre comes from draws of its own: it is not correlated with the partners, which are drawn too."""
+        count = 120
+        write_set(self.folder, [], images=[(f"{number:03}.png", 32, 32) for number in range(count)])
+        for number in range(count):  # image `id` is filled with the red value `id`
+            Image.new("RGB", (32, 32), (number + 1, 0, 0)).save(self.folder / f"train/{number:03}.png")
+        augment = dataclasses.replace(STILL, mosaic=1.0, close_mosaic=0)
+        centres, partners = [], []
+        for images, truth in batches(self.make(augment=augment, batch_size=10), count // 10):
+            for image, tiles in zip(images[..., 0], truth["source_ids"], strict=True):
+                # The output is the middle 32 x 32 of the 64 x 64 canvas: the first tile fills it up to the centre.
+                if image[0, 0] == tiles[0] and len(set(tiles)) == 4:
+                    centres.append([(image[0] == tiles[0]).sum(), (image[:, 0] == tiles[0]).sum()])
+                    partners.append(tiles[1:])
+        self.assertGreater(len(centres), 90)
+        self.assertGreater(np.std(centres), 5)  # uniform over 32 pixels: 9.2
+        correlation = np.corrcoef(np.transpose(centres), np.transpose(partners))[:2, 2:]
+        self.assertAllInRange(correlation, -0.35, 0.35)  # 3.3 standard deviations of 90 independent pairs
+
     def test_images_without_any_box(self):
         write_set(self.folder, [], images=self.images)
         for images, truth in batches(self.make(), 4):

@@ -182,6 +182,15 @@ class WarpTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllEqual(labels, [6, 8])
         self.assertAllEqual(image, np.full((16, 16, 3), 9))
 
+    def test_pixels_are_rounded_to_the_nearest(self):
+        # At half the size each pixel is the mean of 2x2: 10.25, 10.75, 20.75 and 20.25.
+        pixels = np.array([[10, 10, 10, 11], [10, 11, 11, 11], [20, 21, 20, 20], [21, 21, 20, 21]], np.uint8)
+        image, _, _ = T.augment_image(
+            np.repeat(pixels[..., None], 3, axis=-1), tf.zeros((0, 4)), tf.zeros((0,), tf.int32), STILL, [0, 1], (4, 4),
+            output_size=tf.constant([2, 2]),
+        )  # fmt: skip
+        self.assertAllEqual(image[..., 0], [[10, 11], [21, 20]])
+
 
 class ColoursTest(tf.test.TestCase):
     def test_equals_a_turn_about_the_grey_axis(self):

@@ -122,6 +122,11 @@ class RecorderTest(tf.test.TestCase):
         self.assertLen(state["history"], 3)
         self.assertEqual((best["epoch"], best["ap"]), (2, 0.4))
 
+    def test_the_latest_of_equal_scores_is_kept(self):
+        run, _, best = self.drive([0.2, 0.5, 0.5, 0.4])
+        self.assertEqual((best["epoch"], best["ap"]), (3, 0.5))
+        self.assertEqual(load_checkpoint(run.weights_path("best")).state["epoch"], 3)
+
     def test_time_limit_ends_with_a_scored_epoch(self):
         _, state, best = self.drive([0.4], "train.evaluate_every=2", ONE_EPOCH)
         self.assertEqual([row["val_ap"] for row in state["history"]], [0.4])
