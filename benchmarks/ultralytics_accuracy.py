@@ -1,6 +1,9 @@
-"""AP of Ultralytics' YOLOv8-n, trained from scratch with its default recipe, by kyolo's protocol; prints one JSON line.
+"""AP of Ultralytics' YOLOv8-n, trained from scratch by kyolo's protocol; prints one JSON line.
 
 python benchmarks/ultralytics_accuracy.py --yolo ENV/bin/yolo --data $KYOLO_DATA/bccd --output saved_models/peer
+
+Ultralytics accumulates gradients over nbs / batch size batches per update: four at its default of nbs=64 and batch 16.
+`--nbs 16` updates the weights on every batch, as kyolo does.
 
 The boxes are those of its own validation of its best epoch: confidence 0.001, every class of a point, NMS 0.7 per
 class, 300 boxes. A training that is already in --output is only scored.
@@ -20,6 +23,7 @@ def main():
     ultralytics.add_arguments(parser)
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--nbs", type=int, default=64, help="its nominal batch size, images per update (default: 64)")
     args = parser.parse_args()
 
     from kyolo.data import load_index
@@ -32,7 +36,8 @@ def main():
         ultralytics.write_set(args.data, data.parent)
     best = args.output / "run" / "weights" / "best.pt"
     if not best.exists():
-        ultralytics.train(args.yolo, data, args.output / "run", epochs=args.epochs, seed=args.seed, workers=0, **size)
+        recipe = {"epochs": args.epochs, "seed": args.seed, "nbs": args.nbs}
+        ultralytics.train(args.yolo, data, args.output / "run", **recipe, workers=0, **size)
     ultralytics.run(args.yolo, "val", args.output / "val", model=best, data=data, save_json=True, workers=0, **size)
     index = load_index(args.data, "val")
     found = json.loads((args.output / "val" / "predictions.json").read_text())
@@ -46,6 +51,7 @@ def main():
             "batch_size": args.batch_size,
             "epochs": args.epochs,
             "seed": args.seed,
+            "nbs": args.nbs,
             **{key: metrics[key] for key in ("ap", "ap50", "ap75", "per_class")},
             "train_s": round(ultralytics.epoch_ends(args.output / "run")[-1]),
             "command": ultralytics.command_line(args.yolo),

@@ -57,7 +57,7 @@ def run(yolo, mode, output, *, all_cores=True, **settings):
 
 
 def train(yolo, data, output, **settings):
-    """Trains v8-n from scratch with its default recipe."""
+    """Train v8-n from scratch, with its default recipe where `settings` say nothing else."""
     run(yolo, "train", output, model="yolov8n.yaml", data=data, pretrained=False, **settings)
 
 
