@@ -14,6 +14,7 @@ quickstart: $(INSTALLED)
 install: $(INSTALLED)
 
 test: $(INSTALLED)
+	$(BIN)/python -m pytest -q --doctest-modules kyolo
 	$(PYTEST)
 
 test-all: test

@@ -39,7 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments after the program's name; those of the process by default.
 
     Example:
-        >>> main(["train", "--config", "configs/yolov8_n.yaml", "--data", "path/to/set", "--output", "run"])
+        >>> main(["convert", "path/to/set", "--to", "yolo", "--output", "set_yolo"])
+        train
+        images used                   8
+        ...
+        yolo: set_yolo
+        0
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     prepare_streams()

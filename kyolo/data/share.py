@@ -18,7 +18,8 @@ class Share:
         count: pieces that are read of each batch.
 
     Example:
-        >>> list(Share(replicas=2, first=1).positions(batch_size=4, start_step=0).take(5).as_numpy_iterator())
+        >>> positions = Share(replicas=2, first=1).positions(batch_size=4, start_step=0)
+        >>> [int(position) for position in positions.take(5)]
         [2, 3, 6, 7, 10]
     """
 

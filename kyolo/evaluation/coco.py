@@ -98,8 +98,9 @@ def evaluate(
         What `coco_metrics` returns, and `protocol`: these settings and the scorer's.
 
     Example:
-        >>> val = kyolo.data.make_dataset("path/to/set", "val")
-        >>> print(evaluate(detector, val)["ap50"])
+        >>> metrics = evaluate(detector, val)
+        >>> 0 <= metrics["ap50"] <= 1
+        True
     """
     return score(Predictor(detector, NMSSettings(confidence, iou, max_detections, multi_label)), dataset)
 

@@ -104,6 +104,9 @@ class Video:
         >>> with Video("street.mp4") as video:
         ...     for frame in video.frames(limit=100):
         ...         print(frame.seconds, frame.image.shape)
+        0.0 (64, 96, 3)
+        0.1 (64, 96, 3)
+        0.2 (64, 96, 3)
     """
 
     def __init__(self, source: str):

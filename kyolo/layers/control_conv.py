@@ -31,9 +31,9 @@ class ControlConv(keras.layers.Layer):
 
     Example:
         >>> layer = ControlConv(num_weights=1000)
-        >>> layer.build((None, 8, 8, 16))  # 1x1, 29 hidden channels: 2 x 16 x 29 + 2 x (29 + 16)
-        >>> layer.count_params() - 2 * (29 + 16)  # the norms' statistics do not count
-        1018
+        >>> layer.build((None, 8, 8, 16))  # 1x1, 28 hidden channels: 2 x 16 x 28 + 2 x (28 + 16)
+        >>> sum(int(np.prod(weight.shape)) for weight in layer.trainable_weights)
+        984
     """
 
     def __init__(self, num_weights, init="identity", **kwargs):

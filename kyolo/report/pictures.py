@@ -37,7 +37,9 @@ def draw_detections(image: np.ndarray, detections: Mapping[str, Any], class_name
         (H, W, 3) uint8, a new image.
 
     Example:
-        >>> picture = draw_detections(image, {"boxes": [[8, 8, 90, 60]], "scores": [0.9], "labels": [0]}, ["cell"])
+        >>> found = {"boxes": [[8, 8, 50, 60]], "scores": [0.9], "labels": [0]}
+        >>> draw_detections(image, found, ["cell"]).shape
+        (64, 64, 3)
     """
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture)

@@ -23,8 +23,10 @@ class VideoWriter:
         OSError: the video cannot be written.
 
     Example:
-        >>> with VideoWriter("street.mp4", frame_rate=25) as writer:
-        ...     writer.write(picture)
+        >>> with VideoWriter("drawn.mp4", frame_rate=25) as writer:
+        ...     writer.write(image)
+        >>> writer.num_frames
+        1
     """
 
     def __init__(self, path: str | os.PathLike, frame_rate: float):

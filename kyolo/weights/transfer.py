@@ -60,8 +60,10 @@ def transfer_weights(model, source, skip=()):
         ValueError: the model has no layer of a name in `skip`.
 
     Example:
-        >>> report = transfer_weights(detector_with_gam, baseline)
-        >>> report.new[0]
+        >>> model = kyolo.config.apply_overrides(kyolo.Config(), ["model.num_classes=5", "model.backbone.size=p"]).model
+        >>> attention = (kyolo.config.AttentionConfig("gam"),)
+        >>> with_gam = kyolo.build_detector(dataclasses.replace(model, attention=attention))
+        >>> transfer_weights(with_gam, kyolo.build_detector(model)).new[0]
         'top/attention_sppf_in_gam/channel_squeeze/kernel'
     """
     if not isinstance(source, dict):
