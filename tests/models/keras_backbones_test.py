@@ -163,7 +163,8 @@ class KerasBackboneTest(tf.test.TestCase, TestCase):
     def test_a_file_runs_no_code_and_may_be_broken(self):
         image = keras.Input((None, None, 3))
         keras.Model(image, keras.layers.Lambda(lambda x: x)(image)).save(self.folder / "code.keras")
-        keras.Sequential([keras.layers.Conv2D(8, 3)]).save(self.folder / "unbuilt.keras")
+        with self.assertWarnsRegex(UserWarning, "not yet been built"):
+            keras.Sequential([keras.layers.Conv2D(8, 3)]).save(self.folder / "unbuilt.keras")
         (self.folder / "text.keras").write_text("no model")
         with zipfile.ZipFile(self.folder / "empty.keras", "w"):
             pass
