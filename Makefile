@@ -1,4 +1,4 @@
-# make quickstart | install | test | test-all | reliability | lint | web-demo: each makes its own .venv when there is none.
+# make quickstart | install | test | test-all | reliability | mutants | lint | web-demo: each makes its own .venv when there is none.
 
 PYTHON ?= $(firstword $(foreach python,python3.13 python3.12 python3.11 python3,$(shell \
     $(python) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $(python))))
@@ -6,7 +6,7 @@ INSTALLED := .venv/.installed
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -q --numprocesses auto --dist loadscope --no-loadscope-reorder
 
-.PHONY: quickstart install test test-all reliability lint web-demo
+.PHONY: quickstart install test test-all reliability mutants lint web-demo
 
 quickstart: $(INSTALLED)
 	$(BIN)/python tools/quickstart.py
@@ -14,7 +14,7 @@ quickstart: $(INSTALLED)
 install: $(INSTALLED)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -q --doctest-modules kyolo
+	$(BIN)/python -m pytest -q --doctest-modules kyolo tools/mutants.py
 	$(PYTEST)
 
 test-all: test
@@ -24,6 +24,10 @@ test-all: test
 TRIES ?= 20
 reliability: $(INSTALLED)
 	$(BIN)/python tests/reliability/kills.py --tries $(TRIES)
+
+# Hours; ONLY=boxes takes the modules whose path begins so, SAMPLE=20 draws that many mutants of each.
+mutants: $(INSTALLED)
+	nice -n 19 $(BIN)/python tools/mutants.py $(if $(ONLY),--only $(ONLY)) $(if $(SAMPLE),--sample $(SAMPLE))
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
