@@ -9,36 +9,44 @@ from pathlib import Path
 from kyolo.data.builder import IndexBuilder, is_id, is_side
 from kyolo.data.index import DatasetIndex
 from kyolo.data.layout import SPLITS, ReadOptions, check_class_names
-from kyolo.data.sources import check_inside, read_json
+from kyolo.data.paths import PathFinder
+from kyolo.data.sources import read_json
 from kyolo.errors import InputError
 
-LAYOUT = (
-    "COCO json: annotations/instances_{train,val}.json and the images in {train,val}/ (or train2017/ ...), "
-    "or {train,valid}/_annotations.coco.json beside the images"
-)
+LAYOUT = "annotations/instances_train.json (COCO)"
 ROBOFLOW = "_annotations.coco.json"
+IMAGE_FOLDERS = ("images", "JPEGImages", "data", "img")  # of all splits together
 
 
 @dataclass(frozen=True)
 class CocoSplit:
-    """Where a split lies: the json, and the folder that its file names are relative to."""
+    """Where a split lies: the json, and the folder that its file names are relative to, or else the data set's."""
 
     json: Path
     images: Path
 
 
 def find_splits(folder: Path, options: ReadOptions) -> dict[str, CocoSplit]:  # noqa: ARG001 (as every reader has it)
-    """The splits that are there, by name."""
-    found = {}
+    """Return the splits that are there, by name."""
+    finder = PathFinder(folder)
+    found: dict[str, CocoSplit] = {}
     for split, names in SPLITS.items():
         for name in names:
-            file = folder / "annotations" / f"instances_{name}.json"
-            places = [folder / name, folder / "images" / name, folder / "images", folder]
-            if file.is_file():
-                found.setdefault(split, CocoSplit(file, next(place for place in places if place.is_dir())))
-            elif (folder / name / ROBOFLOW).is_file():
-                found.setdefault(split, CocoSplit(folder / name / ROBOFLOW, folder / name))
+            file = finder.match_file(folder / "annotations" / f"instances_{name}.json")
+            beside = finder.match_file(folder / name / ROBOFLOW)
+            if file is not None:
+                found.setdefault(split, CocoSplit(file, image_folder(finder, split, name)))
+            elif beside is not None:
+                found.setdefault(split, CocoSplit(beside, beside.parent))
     return found
+
+
+def image_folder(finder: PathFinder, split: str, name: str) -> Path:
+    """Return the folder that holds a split's images, by its customary names; `name` comes first."""
+    names = (name, *SPLITS[split])
+    places = [finder.folder / above / name for name in names for above in ("", "images")]
+    places += [finder.folder / name for name in IMAGE_FOLDERS]
+    return finder.match_folder(*places) or finder.folder
 
 
 def read_split(
@@ -64,19 +72,35 @@ def read_split(
     categories = _read_categories(file, content)
     builder = IndexBuilder(categories.values(), category_ids=tuple(categories), wanted=wanted, scored_as_read=True)
     shown = file.relative_to(folder)
+    places = _find_images(folder, files, content["images"], options)
     for number, image in enumerate(content["images"]):
         if _is_image(image):
-            path = files.images / image["file_name"]
-            if not os.path.isfile(path) and os.path.isfile(folder / image["file_name"]):
-                path = folder / image["file_name"]  # names that begin with the split's folder
-            path = check_inside(folder, path, source=file, allow_outside=options.allow_outside)
-            builder.add_image(path, image["file_name"], (image["height"], image["width"]), image["id"])
+            path, name = places[image["file_name"]]
+            builder.add_image(path, name, (image["height"], image["width"]), image["id"])
         else:
             builder.skip("image entry without id, file_name, height or width", f"{shown}: images[{number}]")
     names = {image["id"]: image["file_name"] for image in content["images"] if _is_image(image)}
     for number, annotation in enumerate(content["annotations"]):
         builder.add_annotation(annotation, f"{shown}: {_name(annotation, number, names)}")
     return builder.build()
+
+
+def _find_images(folder: Path, files: CocoSplit, images: list, options: ReadOptions) -> dict[str, tuple[Path, str]]:
+    """Return path and name of every image by its `file_name`; the name is that of the file that was found."""
+    finder = PathFinder(folder, allow_outside=options.allow_outside)
+    texts = [image["file_name"] for image in images if _is_image(image)]
+    bases = dict.fromkeys((files.images, files.json.parent, folder))
+    found = finder.find_all(texts, tuple(bases), source=files.json)
+    places = {}
+    for text, place in found.items():
+        root = files.images if place is not None and place.path.is_relative_to(files.images) else folder
+        if place is None:
+            places[text] = (finder.stand_in(text), text)
+        elif Path(os.path.normpath(files.images / text)) == place.path or not place.path.is_relative_to(root):
+            places[text] = (place.path, text)
+        else:
+            places[text] = (place.path, place.path.relative_to(root).as_posix())
+    return places
 
 
 def _load_json(file: Path) -> dict:

@@ -17,7 +17,13 @@ from kyolo.errors import ArgumentError, InputError
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF")  # no other of Pillow's: some of them start programs
 DECODER = "pillow"  # part of a cached image's name: another decoder gives other pixels
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif")
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif")
+OTHER_SUFFIXES = (  # images that are not read
+    *(".tif", ".tiff", ".avif", ".heic", ".heif", ".hif", ".jp2", ".j2k", ".jxl", ".jxr", ".psd", ".svg", ".eps"),
+    *(".ico", ".tga", ".ppm", ".pgm", ".pbm", ".pnm", ".exr", ".hdr", ".dcm", ".dng", ".cr2", ".cr3", ".nef", ".arw"),
+    *(".raw", ".orf"),
+)
+OTHER_FORMAT = "image of another format"  # in the report
 TURNS = {  # what makes a picture of an EXIF orientation upright; from 5 on height and width are swapped
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,

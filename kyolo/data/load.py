@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,14 +12,16 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from kyolo.data import coco, tfrecord, voc, yolo
-from kyolo.data.images import ImageStore, read_image
+from kyolo.data import coco, other_layouts, tfrecord, voc, yolo
+from kyolo.data.images import OTHER_FORMAT, OTHER_SUFFIXES, ImageStore, read_image
 from kyolo.data.index import DatasetIndex, ImageRecord
-from kyolo.data.layout import FORMATS, SPLITS, ReadOptions
+from kyolo.data.layout import FORMATS, SPLITS, MissingSplit, ReadOptions
+from kyolo.data.nearest_layout import describe_no_folder, describe_no_set
 from kyolo.data.report import DataReport
 from kyolo.data.sharded_index import Index, ShardedIndex
 from kyolo.errors import InputError, to_line
 
+OTHER_LAYOUTS = {"coco": other_layouts.find_coco, "yolo": other_layouts.find_yolo}
 READERS = dict(zip(FORMATS, (coco, yolo, voc, tfrecord), strict=True))
 
 
@@ -53,8 +56,8 @@ def load_index(
         raise InputError(f'Unknown split: expected "train", "val", "test" or "dev", received {split!r}')
     if split == "dev" and not options.dev_fraction:
         raise InputError('Split "dev" is empty: expected dev_fraction above 0, received 0; set data.dev_fraction')
-    folder = Path(path)
-    read_split, splits = find_splits(folder, options)
+    read_split, splits = find_splits(Path(path), options)
+    folder = set_folder(path)
     source, wanted = _choose(folder, split, splits, options)
     index = read_split(folder, splits[source], options, wanted)
     if isinstance(index, ShardedIndex):
@@ -83,17 +86,45 @@ def find_splits(folder: Path, options: ReadOptions) -> tuple[Callable[..., Index
     Raises:
         InputError: there is no such folder, or nothing in it that a reader knows.
     """
+    if _is_yaml(folder) and options.format in (None, "yolo"):
+        return yolo.read_split, yolo.find_splits_of(folder, options)
     if not folder.is_dir():
-        received = "a file" if folder.exists() else "a path where there is nothing"
-        raise InputError(f"No data set at {folder}: expected a folder, received {received}")
-    readers = READERS if options.format is None else {options.format: READERS[options.format]}
-    for reader in readers.values():
-        splits = reader.find_splits(folder, options)
+        raise InputError(describe_no_folder(folder))
+    formats = FORMATS if options.format is None else (options.format,)
+    ways = [(name, READERS[name].find_splits) for name in formats]
+    ways += [(name, OTHER_LAYOUTS[name]) for name in formats if name in OTHER_LAYOUTS]
+    for name, find in ways:
+        splits = find(folder, options)
         if splits:
-            return reader.read_split, splits
-    found = ", ".join(sorted(to_line(path.name) for path in folder.iterdir())[:8]) or "nothing"
-    layouts = "; or ".join(reader.LAYOUT for reader in readers.values())
-    raise InputError(f"No data set in {folder}: expected {layouts}; found {found}")
+            return READERS[name].read_split, splits
+    raise InputError(describe_no_set(folder, [READERS[name].LAYOUT for name in formats]))
+
+
+def list_splits(folder: Path, options: ReadOptions) -> list[str]:
+    """Return the splits of a data set that can be read; a test split that is named and not there is told on stderr.
+
+    Raises:
+        InputError: see `find_splits`; or train or val is named and not there.
+    """
+    names = []
+    for split, files in find_splits(folder, options)[1].items():
+        if not isinstance(files, MissingSplit):
+            names.append(split)
+        elif split == "test":
+            tqdm.write(f"left out: {files.message}", file=sys.stderr)
+        elif split == "train" or not options.val_fraction:
+            raise InputError(files.message)
+    return [*names, *["val"] * bool(options.val_fraction)]
+
+
+def set_folder(path: str | os.PathLike) -> Path:
+    """Return the folder of a data set that is given as a folder or as its YAML file."""
+    path = Path(path)
+    return path.parent if _is_yaml(path) else path
+
+
+def _is_yaml(path: Path) -> bool:
+    return path.suffix.lower() in (".yaml", ".yml") and path.is_file()
 
 
 def _choose(folder: Path, split: str, splits: dict, options: ReadOptions) -> tuple[str, Callable[[str], bool] | None]:
@@ -102,12 +133,14 @@ def _choose(folder: Path, split: str, splits: dict, options: ReadOptions) -> tup
     An image's name is hashed to a number in 0..1. What lies below `val_fraction` is val, where the set has none of its
     own; the next `dev_fraction` is dev; the rest is train.
     """
-    if options.val_fraction and "val" in splits:
+    if options.val_fraction and "val" in splits and not isinstance(splits["val"], MissingSplit):
         raise InputError(f"{folder} has a val split: expected no val_fraction, received {options.val_fraction}")
     source = "train" if split == "dev" or (split == "val" and options.val_fraction) else split
     if source not in splits:
-        hint = "; cut one off by --val-fraction 0.2" if split == "val" else ""
-        raise InputError(f"No split {split!r} in {folder}: found {', '.join(splits)}{hint}")
+        hint = "Pass --val-fraction 0.2 to cut it off train." if split == "val" else "Choose one of them."
+        raise InputError(f"{folder}: expected the split {split!r}, found {', '.join(splits)}. {hint}")
+    if isinstance(splits[source], MissingSplit):
+        raise InputError(splits[source].message)
     if source != "train" or not options.val_fraction + options.dev_fraction:
         return source, None
     ends = {"val": options.val_fraction, "dev": options.val_fraction + options.dev_fraction, "train": 1.0}
@@ -151,7 +184,7 @@ def _check_image(record: ImageRecord, store: ImageStore | None) -> tuple[str, st
     try:
         image = read_image(record.path)
     except InputError:
-        return "corrupt image", name
+        return OTHER_FORMAT if name.lower().endswith(OTHER_SUFFIXES) else "corrupt image", name
     height, width = image.shape[:2]
     if (height, width) != (record.height, record.width):
         return (

@@ -159,15 +159,15 @@ class LoadIndexTest(tf.test.TestCase, parameterized.TestCase):
             load_index(self.folder, "train", ReadOptions(val_fraction=0.5, dev_fraction=0.6))
 
     def test_where_there_is_no_set(self):
-        with self.assertRaisesRegex(InputError, "nowhere: expected a folder, received a path where there is nothing"):
+        with self.assertRaisesRegex(InputError, "nowhere: expected the folder of a data set, found nothing"):
             load_index(self.folder / "nowhere", "train")
         (self.folder / "notes.txt").write_text("")
-        with self.assertRaisesRegex(InputError, "COCO json.*YOLO.*Pascal VOC.*found notes.txt"):
+        with self.assertRaisesRegex(InputError, "COCO.*YOLO.*Pascal VOC.*found notes.txt. Pass the folder"):
             load_index(self.folder, "train")
 
     def test_missing_split_tells_those_that_are_there(self):
         write_set(self.folder, [])
-        with self.assertRaisesRegex(InputError, "No split 'test'.*found train"):
+        with self.assertRaisesRegex(InputError, "expected the split 'test', found train"):
             load_index(self.folder, "test")
 
     def test_precedence_of_the_formats(self):
