@@ -10,10 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 from tqdm import tqdm
 
 from kyolo.data import coco, other_layouts, tfrecord, voc, yolo
-from kyolo.data.images import OTHER_FORMAT, OTHER_SUFFIXES, ImageStore, read_image
+from kyolo.data.images import OTHER_FORMAT, OTHER_SUFFIXES, OUT_OF_MEMORY, ImageStore, read_image
 from kyolo.data.index import DatasetIndex, ImageRecord
 from kyolo.data.layout import FORMATS, SPLITS, MissingSplit, ReadOptions
 from kyolo.data.nearest_layout import describe_no_folder, describe_no_set
@@ -62,7 +63,12 @@ def load_index(
     index = read_split(folder, splits[source], options, wanted)
     if isinstance(index, ShardedIndex):
         return index
-    records, image_problems = _check_images(index.records, store)
+    try:
+        if store is not None:
+            store.plan({record.path: (record.height, record.width) for record in index.records})
+        records, image_problems = _check_images(index.records, store)
+    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+        raise InputError(f"{path}, split {split!r}: {OUT_OF_MEMORY}") from error
     report = _describe(index, records, {**index.problems.problems, **image_problems})
     if options.strict and report.num_problems:
         counts = ", ".join(f"{len(names)} x {kind}" for kind, names in report.problems.items())
