@@ -1,6 +1,5 @@
 """From a folder to an index: tell the format, read the annotations, part the splits, check every image."""
 
-import hashlib
 import os
 import sys
 from collections import Counter
@@ -18,16 +17,23 @@ from kyolo.data.images import OTHER_FORMAT, OTHER_SUFFIXES, OUT_OF_MEMORY, Image
 from kyolo.data.index import DatasetIndex, ImageRecord
 from kyolo.data.layout import FORMATS, SPLITS, MissingSplit, ReadOptions
 from kyolo.data.nearest_layout import describe_no_folder, describe_no_set
+from kyolo.data.parts import Part
 from kyolo.data.report import DataReport
 from kyolo.data.sharded_index import Index, ShardedIndex
 from kyolo.errors import InputError, to_line
 
 OTHER_LAYOUTS = {"coco": other_layouts.find_coco, "yolo": other_layouts.find_yolo}
+ROUNDING = 0.01  # pixels
 READERS = dict(zip(FORMATS, (coco, yolo, voc, tfrecord), strict=True))
 
 
 def load_index(
-    path: str | os.PathLike, split: str, options: ReadOptions | None = None, *, store: ImageStore | None = None
+    path: str | os.PathLike,
+    split: str,
+    options: ReadOptions | None = None,
+    *,
+    store: ImageStore | None = None,
+    check_images: bool = True,
 ) -> Index:
     """Reads a split of a data set and decodes every image of it once, so that nothing breaks later.
 
@@ -38,10 +44,12 @@ def load_index(
     first images are looked at, and what is streamed later is checked then.
 
     Args:
-        path: folder of the data set.
+        path: folder of the data set, or the YAML file of a YOLO set.
         split: "train", "val", "test", or "dev", the part that `options.dev_fraction` cuts out of train.
         options: how it is read.
         store: keeps the images that the check decodes, so that training does not decode them again.
+        check_images: False leaves the image files alone, for those who need a few of them only; `check_index` checks
+            them later.
 
     Raises:
         InputError: nothing there to read, no image left, or with `options.strict` any problem.
@@ -59,28 +67,57 @@ def load_index(
         raise InputError('Split "dev" is empty: expected dev_fraction above 0, received 0; set data.dev_fraction')
     read_split, splits = find_splits(Path(path), options)
     folder = set_folder(path)
-    source, wanted = _choose(folder, split, splits, options)
-    index = read_split(folder, splits[source], options, wanted)
+    source, part = _choose(folder, split, splits, options)
+    index = read_split(folder, splits[source], options, part)
+    if part is not None and part.settle():
+        index = read_split(folder, splits[source], options, part)
+    if isinstance(index, ShardedIndex):
+        return index
+    name = f"{path}, split {split!r}"
+    if check_images:
+        return check_index(index, name, strict=options.strict, store=store)
+    return _with_report(index, index.records, dict(index.problems.problems), name, strict=options.strict)
+
+
+def check_index(index: Index, name: str, *, strict: bool = False, store: ImageStore | None = None) -> Index:
+    """Decode every image of an index that was loaded without check, and return the index of the usable ones.
+
+    Args:
+        index: from `load_index(..., check_images=False)`. TFRecords are returned as they are.
+        name: of the split, for errors.
+        strict: raise where something would be skipped.
+        store: keeps the decoded images.
+
+    Raises:
+        InputError: no image is left, memory ran out, or with `strict` any problem.
+    """
     if isinstance(index, ShardedIndex):
         return index
     try:
         if store is not None:
-            store.plan({record.path: (record.height, record.width) for record in index.records})
+            store.plan(index.image_sizes())
         records, image_problems = _check_images(index.records, store)
     except (MemoryError, tf.errors.ResourceExhaustedError) as error:
-        raise InputError(f"{path}, split {split!r}: {OUT_OF_MEMORY}") from error
-    report = _describe(index, records, {**index.problems.problems, **image_problems})
-    if options.strict and report.num_problems:
+        raise InputError(f"{name}: {OUT_OF_MEMORY}") from error
+    return _with_report(index, records, {**index.problems.problems, **image_problems}, name, strict=strict)
+
+
+def _with_report(
+    index: DatasetIndex, records: tuple[ImageRecord, ...], problems: dict, name: str, *, strict: bool
+) -> DatasetIndex:
+    """Return the index with the records that are used, and the report of what is not."""
+    report = _describe(index, records, problems)
+    if strict and report.num_problems:
         counts = ", ".join(f"{len(names)} x {kind}" for kind, names in report.problems.items())
         kind, names = next(iter(report.problems.items()))
         raise InputError(
-            f"{path}, split {split!r}: expected no problem under strict, received {kind}: {names[0]} "
-            f"({counts} in all); repair the files, or go without strict to skip them"
+            f"{name}: expected no problem under strict, received {kind}: {names[0]} ({counts} in all); repair the "
+            f"files, or go without strict to skip them"
         )
     if not records:
         first = next(iter(report.problems.items()), None)
         raise InputError(
-            f"{path}, split {split!r}: expected at least one usable image, found none among {len(index.records)}"
+            f"{name}: expected at least one usable image, found none among {len(index.records)}"
             + (f"; first problem: {first[0]}: {first[1][0]}" if first else "")
         )
     return replace(index, records=records, problems=report)
@@ -133,12 +170,8 @@ def _is_yaml(path: Path) -> bool:
     return path.suffix.lower() in (".yaml", ".yml") and path.is_file()
 
 
-def _choose(folder: Path, split: str, splits: dict, options: ReadOptions) -> tuple[str, Callable[[str], bool] | None]:
-    """The split in the files that a split is taken from, and which of its images belong to it.
-
-    An image's name is hashed to a number in 0..1. What lies below `val_fraction` is val, where the set has none of its
-    own; the next `dev_fraction` is dev; the rest is train.
-    """
+def _choose(folder: Path, split: str, splits: dict, options: ReadOptions) -> tuple[str, Part | None]:
+    """Return the split in the files that a split is taken from, and which of its images belong to it (None: all)."""
     if options.val_fraction and "val" in splits and not isinstance(splits["val"], MissingSplit):
         raise InputError(f"{folder} has a val split: expected no val_fraction, received {options.val_fraction}")
     source = "train" if split == "dev" or (split == "val" and options.val_fraction) else split
@@ -147,23 +180,8 @@ def _choose(folder: Path, split: str, splits: dict, options: ReadOptions) -> tup
         raise InputError(f"{folder}: expected the split {split!r}, found {', '.join(splits)}. {hint}")
     if isinstance(splits[source], MissingSplit):
         raise InputError(splits[source].message)
-    if source != "train" or not options.val_fraction + options.dev_fraction:
-        return source, None
-    ends = {"val": options.val_fraction, "dev": options.val_fraction + options.dev_fraction, "train": 1.0}
-    starts = {"val": 0.0, "dev": options.val_fraction, "train": ends["dev"]}
-    if ends["dev"] >= 1:
-        raise InputError(f"expected val_fraction + dev_fraction below 1, received {ends['dev']}: train would be empty")
-    return source, lambda name: starts[split] <= _hash(name) < ends[split]
-
-
-def _hash(name: str) -> float:
-    """A number in 0..1 that depends on the name of the file alone, whatever folder it lies in.
-
-    The key makes it another hash than those by which data sets are chosen, as by the smallest sha1 of the names: a part
-    by the same hash would be all of such a set, or nothing.
-    """
-    name = name.rsplit("/", 1)[-1].encode(errors="replace")
-    return int.from_bytes(hashlib.blake2b(name, digest_size=6, key=b"kyolo split").digest(), "big") / 2**48
+    parted = source == "train" and options.val_fraction + options.dev_fraction > 0
+    return source, Part(split, options) if parted else None
 
 
 def _check_images(
@@ -209,6 +227,21 @@ def _describe(index: DatasetIndex, records: tuple[ImageRecord, ...], problems: d
         images=len(records),
         boxes=int(np.sum([len(record.labels) for record in records])),
         crowds=sum(bool(annotation["iscrowd"]) for annotation in index.truth["annotations"]),
+        clipped=_count_clipped(index, records),
         boxes_per_class={name: counts[label] for label, name in enumerate(index.class_names)},
         problems=problems,
     )
+
+
+def _count_clipped(index: DatasetIndex, records: tuple[ImageRecord, ...]) -> int:
+    """Return the number of boxes of the records that stick out of their image by more than the rounding of a format."""
+    sizes = {record.image_id: (record.width, record.height) for record in records}
+    count = 0
+    for annotation in index.truth["annotations"]:
+        size = sizes.get(annotation["image_id"])
+        if size is not None and not annotation["iscrowd"]:
+            (x, y, width, height), (right, bottom) = annotation["bbox"], size
+            used = width > 0 and height > 0 and x < right and y < bottom and x + width > 0 and y + height > 0
+            beyond = max(-x, -y, x + width - right, y + height - bottom)
+            count += used and beyond > ROUNDING
+    return count

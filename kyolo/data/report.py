@@ -12,6 +12,7 @@ class DataReport:
         images: images that are used.
         boxes: boxes that are trained on.
         crowds: annotations with `iscrowd`: kept for the evaluation, not trained on.
+        clipped: boxes that are trained on and were clipped to their image.
         boxes_per_class: boxes by class name, classes without a box included.
         problems: kind of problem -> the names of the images or annotations that have it.
 
@@ -25,6 +26,7 @@ class DataReport:
     images: int = 0
     boxes: int = 0
     crowds: int = 0
+    clipped: int = 0
     boxes_per_class: Mapping[str, int] = field(default_factory=dict)
     problems: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -42,6 +44,7 @@ class DataReport:
         rows = [("images used", self.images, ""), ("boxes trained on", self.boxes, "")]
         rows += [(f"  {name}", count, "") for name, count in self.boxes_per_class.items()]
         rows += [("crowds, not trained on", self.crowds, "")]
+        rows += [("boxes clipped to the image", self.clipped, "")] if self.clipped else []
         for kind, names in self.problems.items():
             listed = ", ".join(names[:max_names]) + (", ..." if len(names) > max_names else "")
             rows.append((f"skipped: {kind}", len(names), listed))
@@ -54,6 +57,7 @@ class DataReport:
             "images": self.images,
             "boxes": self.boxes,
             "crowds": self.crowds,
+            "clipped": self.clipped,
             "boxes_per_class": dict(self.boxes_per_class),
             "problems": {kind: {"count": len(names), "names": list(names)} for kind, names in self.problems.items()},
         }

@@ -85,7 +85,7 @@ class IndexedSamples(Samples):
             "letterbox": parameters,
             "size": tf.constant(sizes),
         }
-        store.plan({record.path: (record.height, record.width) for record in records})
+        store.plan(index.image_sizes())
         self._fetch = lambda numbers: [_get(store, records[number].path) for number in numbers]
 
     def join(self, number: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:

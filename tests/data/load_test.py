@@ -42,6 +42,7 @@ class LoadIndexTest(tf.test.TestCase, parameterized.TestCase):
                 "images": 1,
                 "boxes": 1,
                 "crowds": 0,
+                "clipped": 0,
                 "boxes_per_class": {"cell": 1},
                 "problems": {
                     "box without area": {"count": 1, "names": [f"{FILE}: annotation 6 of good.jpg"]},
@@ -155,7 +156,7 @@ class LoadIndexTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_nothing_left_to_train_on(self):
         write_set(self.folder, [])
-        with self.assertRaisesRegex(InputError, "below 1, received 1.1"):
+        with self.assertRaisesRegex(InputError, "below 1, got 1.1"):
             load_index(self.folder, "train", ReadOptions(val_fraction=0.5, dev_fraction=0.6))
 
     def test_where_there_is_no_set(self):
