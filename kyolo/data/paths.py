@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from kyolo.data.layout import split_of
 from kyolo.errors import InputError
 
 MAX_PARTS = 64  # Longer paths are cut in front: nobody nests folders deeper.
@@ -73,7 +74,7 @@ class PathFinder:
         for start in range(max(len(parts) - MAX_PARTS, 0), len(parts)):
             for base in bases:
                 path = self.match(Path(os.path.normpath(base.joinpath(*parts[start:]))))
-                if path is not None:
+                if path is not None and self._same_split(parts, path):
                     return Found(path, as_written=False)
         if outside is not None and not self.allow_outside:
             raise InputError(
@@ -126,6 +127,14 @@ class PathFinder:
     def stand_in(self, text: str) -> Path:
         """Return a path inside the set for a text that leads to nothing, so that it is reported as missing."""
         return self.folder.joinpath(*(part for part in re.split(r"[\\/]+", text) if part not in ("", ".", "..")))
+
+    def _same_split(self, parts: Sequence[str], path: Path) -> bool:
+        """Return whether a tail still means the split of the whole text: `images` is not `test/images`.
+
+        An image may lie in a folder that holds all splits.
+        """
+        split, found = split_of(tuple(parts)), split_of(path.relative_to(self.folder).parts)
+        return split in (None, found) or (found is None and path.is_file())
 
     def _is_inside(self, path: Path) -> bool:
         return path.is_relative_to(self.folder) and ".." not in path.relative_to(self.folder).parts
