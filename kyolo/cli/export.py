@@ -172,9 +172,10 @@ def sample_images(
         )
     if skipped:
         wanted = min(count, len(images) + len(skipped))
-        print(f"{purpose} on {len(images)} of {wanted} images: {len(skipped)} do not decode ({names})")
+        line = f"{purpose} on {len(images)} of {wanted} images: {len(skipped)} do not decode ({names})"
+        print(line, file=sys.stderr)
     elif spread:
-        print(f"{purpose} on {len(images)} images")
+        print(f"{purpose} on {len(images)} images", file=sys.stderr)
     return images
 
 
