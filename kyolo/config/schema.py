@@ -36,8 +36,7 @@ class DataConfig(Block):
     cache: str | None = setting(
         "auto",
         choices=("auto", "memory", "disk"),
-        doc="Where decoded images are kept. auto: in memory if they take less than half of what is free, else on disk, "
-        "else nowhere. null, and for TFRecords: nowhere.",
+        doc="Where decoded images are kept (auto: in memory if they fit, else on disk); null, TFRecords: nowhere.",
     )
     strict: bool = setting(False, doc="Stop at the first bad image or box instead of skipping it (--strict).")
     val_fraction: float = setting(
