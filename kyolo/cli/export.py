@@ -3,8 +3,6 @@
 import argparse
 import contextlib
 import dataclasses
-import itertools
-import math
 import sys
 import typing
 from collections.abc import Iterator
@@ -81,13 +79,17 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
     allowed = ("data",) if arguments.to == "tflite" and not options["nms"] else ("data", "evaluation")
     config = with_run_data(_with_defaults(opened.config, arguments.to), arguments, allowed)
     detector = opened.load_detector(arguments.weights, config)
-    val = training.load_split(config.data, "val")
+    scored = options["metadata"] or arguments.to == "android"
+    val = training.load_split(config.data, "val", check_images=scored)
     check_classes(config, val)
-    images = list(itertools.islice(val.images(), export.CHECK_IMAGES))
-    scores = _score_stretched(opened.config, detector, val) if options["metadata"] or arguments.to == "android" else {}
+    images = sample_images(config, val, "val", export.CHECK_IMAGES)
+    scores = _score_stretched(opened.config, detector, val) if scored else {}
+    calibration = []
+    if arguments.to == "android" or options["precision"] == "int8":
+        calibration = calibration_images(config, options["calibration_images"])
     with contextlib.nullcontext() if arguments.debug else stderr_discarded():  # the converter is talkative
         try:
-            reports = _export(arguments.to, detector, output, config, images, options)
+            reports = _export(arguments.to, detector, output, config, images, calibration, options)
         except export.ExportError as error:
             raise CheckFailed(f"{error}; nothing was written") from error
     for name, report in reports.items():
@@ -97,6 +99,8 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
         document["files"] = {name: dataclasses.asdict(report) for name, report in reports.items()}
     else:
         document |= {"precision": options["precision"], **dataclasses.asdict(reports[""])}
+    if calibration:
+        document["calibration_images"] = len(calibration)
     yield document | scores
 
 
@@ -106,6 +110,7 @@ def _export(
     output: Path,
     config: Config,
     images: list,
+    calibration: list,
     options: dict[str, typing.Any],
 ) -> dict[str, typing.Any]:
     """Write what is asked for; return how far it is from the detector, by the name of the file within the output."""
@@ -115,9 +120,6 @@ def _export(
     del settings["batch_size"]
     if form == "saved_model":
         return {"": export.to_saved_model(detector, output, images=images, **settings)}
-    calibration = []
-    if form == "android" or options["precision"] == "int8":
-        calibration = calibration_images(config, options["calibration_images"])
     if form == "android":
         return export.to_android(detector, output, images=images, calibration=calibration, **settings)
     nms = export.NMSSettings(**settings) if options["nms"] else None
@@ -126,12 +128,55 @@ def _export(
 
 
 def calibration_images(config: Config, count: int) -> list:
-    """Return at most so many images of the training set, at equal distances, fitted to the network's input."""
+    """Return at most so many images of the training set, at equal distances, fitted to the network's input.
+
+    Only these images are decoded. What was skipped is printed.
+    """
     from kyolo import data, training
 
-    train = training.load_split(config.data, "train")
-    images = train.images(math.ceil(train.num_images / count))
-    return [data.letterbox(image, image_hw(config.data.image_size), config.data.fit)[0].numpy() for image in images]
+    train = training.load_split(config.data, "train", check_images=False)
+
+    def fitted(image: typing.Any) -> typing.Any:
+        return data.letterbox(image, image_hw(config.data.image_size), config.data.fit)[0].numpy()
+
+    return sample_images(config, train, "train", count, fitted, spread=True)
+
+
+def sample_images(
+    config: Config,
+    index: typing.Any,
+    split: str,
+    count: int,
+    change: typing.Callable[[typing.Any], typing.Any] = lambda image: image,
+    *,
+    spread: bool = False,
+) -> list:
+    """Return at most so many images of a split that decode, and print how many and what was skipped.
+
+    Args:
+        config: of the run; with `data.strict` no image is skipped.
+        index: of the split; its images need not be checked.
+        split: its name.
+        count: number of images.
+        change: applied to each image when it is decoded.
+        spread: at equal distances through the split instead of the first ones.
+    """
+    skipped: list[str] = []
+    images = [change(image) for image in index.sample_images(count, skipped, spread=spread)]
+    purpose = "calibrated" if spread else "checked"
+    names = f"{', '.join(skipped[:3])}{', ...' if len(skipped) > 3 else ''}"
+    if not images or (skipped and config.data.strict):
+        raise InputError(
+            f"{config.data.path}, split {split!r}: expected images that decode, got {len(skipped)} that do not "
+            f"({names}). Replace or remove them."
+        )
+    if skipped:
+        wanted = min(count, len(images) + len(skipped))
+        line = f"{purpose} on {len(images)} of {wanted} images: {len(skipped)} do not decode ({names})"
+        print(line, file=sys.stderr)
+    elif spread:
+        print(f"{purpose} on {len(images)} images", file=sys.stderr)
+    return images
 
 
 def _score_stretched(config: Config, detector: typing.Any, val: typing.Any) -> dict[str, float | None]:

@@ -34,7 +34,9 @@ class DataConfig(Block):
         "letterbox", choices=("letterbox", "stretch"), doc="How images get that size: keeping their shape, or not."
     )
     cache: str | None = setting(
-        "memory", choices=("memory", "disk"), doc="Where decoded images are kept; null, and for TFRecords: nowhere."
+        "auto",
+        choices=("auto", "memory", "disk"),
+        doc="Where decoded images are kept (auto: in memory if they fit, else on disk); null, TFRecords: nowhere.",
     )
     strict: bool = setting(False, doc="Stop at the first bad image or box instead of skipping it (--strict).")
     val_fraction: float = setting(

@@ -6,6 +6,7 @@ from kyolo.data.images import read_image as read_image
 from kyolo.data.index import DatasetIndex as DatasetIndex
 from kyolo.data.index import ImageRecord as ImageRecord
 from kyolo.data.layout import ReadOptions as ReadOptions
+from kyolo.data.load import check_index as check_index
 from kyolo.data.load import load_index as load_index
 from kyolo.data.pipeline import input_errors as input_errors
 from kyolo.data.pipeline import make_dataset as make_dataset
@@ -30,6 +31,7 @@ __all__ = [
     "Share",
     "ShardedIndex",
     "TrainStream",
+    "check_index",
     "convert",
     "input_errors",
     "letterbox",

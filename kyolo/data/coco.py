@@ -14,39 +14,47 @@ from kyolo.data.builder import IndexBuilder, has_area, read_box
 from kyolo.data.index import DatasetIndex
 from kyolo.data.layout import SPLITS, ReadOptions, check_class_names
 from kyolo.data.outlines import outline_box
-from kyolo.data.sources import check_inside, read_json
+from kyolo.data.paths import PathFinder
+from kyolo.data.sources import read_json
 from kyolo.data.values import as_id, as_side
 from kyolo.errors import InputError
 
-LAYOUT = (
-    "COCO json: annotations/instances_{train,val}.json and the images in {train,val}/ (or train2017/ ...), "
-    "or {train,valid}/_annotations.coco.json beside the images"
-)
+LAYOUT = "annotations/instances_train.json (COCO)"
 ROBOFLOW = "_annotations.coco.json"
 _CATEGORIES = re.compile(rb'"categories"\s*:\s*\[')
 _CATEGORIES_BYTES = 4 * 2**20  # The list of categories is searched for its end within these.
+IMAGE_FOLDERS = ("images", "JPEGImages", "data", "img")  # of all splits together
 
 
 @dataclass(frozen=True)
 class CocoSplit:
-    """Where a split lies: the json, and the folder that its file names are relative to."""
+    """Where a split lies: the json, and the folder that its file names are relative to, or else the data set's."""
 
     json: Path
     images: Path
 
 
 def find_splits(folder: Path, options: ReadOptions) -> dict[str, CocoSplit]:  # noqa: ARG001 (as every reader has it)
-    """The splits that are there, by name."""
-    found = {}
+    """Return the splits that are there, by name."""
+    finder = PathFinder(folder)
+    found: dict[str, CocoSplit] = {}
     for split, names in SPLITS.items():
         for name in names:
-            file = folder / "annotations" / f"instances_{name}.json"
-            places = [folder / name, folder / "images" / name, folder / "images", folder]
-            if file.is_file():
-                found.setdefault(split, CocoSplit(file, next(place for place in places if place.is_dir())))
-            elif (folder / name / ROBOFLOW).is_file():
-                found.setdefault(split, CocoSplit(folder / name / ROBOFLOW, folder / name))
+            file = finder.match_file(folder / "annotations" / f"instances_{name}.json")
+            beside = finder.match_file(folder / name / ROBOFLOW)
+            if file is not None:
+                found.setdefault(split, CocoSplit(file, image_folder(finder, split, name)))
+            elif beside is not None:
+                found.setdefault(split, CocoSplit(beside, beside.parent))
     return found
+
+
+def image_folder(finder: PathFinder, split: str, name: str) -> Path:
+    """Return the folder that holds a split's images, by its customary names; `name` comes first."""
+    names = (name, *SPLITS[split])
+    places = [finder.folder / above / name for name in names for above in ("", "images")]
+    places += [finder.folder / name for name in IMAGE_FOLDERS]
+    return finder.match_folder(*places) or finder.folder
 
 
 def read_split(
@@ -114,15 +122,17 @@ def _add_images(
     images, paths, ids = [], defaultdict(set), defaultdict(set)  # entries; files by id, ids by file
     for number, entry in enumerate(entries):
         image = _parse_image(entry)
-        if image is None:
-            builder.skip("image entry without id, file_name, height or width", f"{shown}: images[{number}]")
-            if isinstance(entry, dict) and as_id(entry.get("id")) is not None:
-                paths[as_id(entry["id"])].add(None)
-        else:
-            image["path"] = _image_path(folder, files, image["file_name"], options)
+        if image is not None:
             images.append(image)
-            paths[image["id"]].add(image["path"])
-            ids[image["path"]].add(image["id"])
+            continue
+        builder.skip("image entry without id, file_name, height or width", f"{shown}: images[{number}]")
+        if isinstance(entry, dict) and as_id(entry.get("id")) is not None:
+            paths[as_id(entry["id"])].add(None)
+    places = _find_images(folder, files, [image["file_name"] for image in images], options)
+    for image in images:
+        image["path"], image["file_name"] = places[image["file_name"]]
+        paths[image["id"]].add(image["path"])
+        ids[image["path"]].add(image["id"])
     added: dict[int, dict] = {}
     for image in images:
         _add_image(builder, image, len(paths[image["id"]]) > 1, len(ids[image["path"]]) > 1, again=image["id"] in added)
@@ -143,12 +153,21 @@ def _add_image(builder: IndexBuilder, image: dict, id_twice: bool, file_twice: b
         builder.add_image(image["path"], name, (image["height"], image["width"]), image["id"])
 
 
-def _image_path(folder: Path, files: CocoSplit, name: str, options: ReadOptions) -> Path:
-    """Return the file of an image; its name may begin with the split's folder."""
-    path = files.images / name
-    if not os.path.isfile(path) and os.path.isfile(folder / name):
-        path = folder / name
-    return check_inside(folder, path, source=files.json, allow_outside=options.allow_outside)
+def _find_images(folder: Path, files: CocoSplit, texts: list[str], options: ReadOptions) -> dict[str, tuple[Path, str]]:
+    """Return path and name of every image by its `file_name`; the name is that of the file that was found."""
+    finder = PathFinder(folder, allow_outside=options.allow_outside)
+    bases = dict.fromkeys((files.images, files.json.parent, folder))
+    found = finder.find_all(texts, tuple(bases), source=files.json)
+    places = {}
+    for text, place in found.items():
+        root = files.images if place is not None and place.path.is_relative_to(files.images) else folder
+        if place is None:
+            places[text] = (finder.stand_in(text), text)
+        elif Path(os.path.normpath(files.images / text)) == place.path or not place.path.is_relative_to(root):
+            places[text] = (place.path, text)
+        else:
+            places[text] = (place.path, place.path.relative_to(root).as_posix())
+    return places
 
 
 def _with_outline(annotation: object, images: dict[int, dict]) -> object:

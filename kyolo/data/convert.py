@@ -14,15 +14,15 @@ from xml.sax.saxutils import escape
 import yaml
 from tqdm import tqdm
 
-from kyolo.data import yolo
 from kyolo.data.images import SUFFIXES, image_suffix
 from kyolo.data.index import DatasetIndex
 from kyolo.data.layout import DECIMALS, FORMATS, ReadOptions, split_of
-from kyolo.data.load import find_splits, load_index
+from kyolo.data.load import list_splits, load_index
 from kyolo.data.report import DataReport
 from kyolo.data.sharded_index import Index, ShardedIndex
 from kyolo.data.shards import write_index_file, write_shards
 from kyolo.data.voc import MASKS
+from kyolo.data.yolo_files import label_file
 from kyolo.errors import InputError, to_line
 from kyolo.files import new_output
 
@@ -67,7 +67,7 @@ def convert(
     _check(to, options, shards, copy=copy)
     with new_output(output, folder=True) as folder:
         folder.mkdir()
-        splits = [*find_splits(Path(source), options)[1], *["val"] * bool(options.val_fraction)]
+        splits = list_splits(Path(source), options)
         indices = {split: load_index(source, split, options) for split in splits}
         _check_classes(indices)
         if to == "tfrecord":
@@ -218,7 +218,7 @@ def _write_yolo(folder: Path, split: str, index: DatasetIndex, images: dict[int,
                 left_out.append(str(images[record.image_id]))
             else:
                 rows.append(" ".join(map(repr, (label, *_fractions(bbox, record.width, record.height)))))
-        _write_lines(yolo.label_file(folder, folder / "images" / split / images[record.image_id]), rows)
+        _write_lines(label_file(folder, folder / "images" / split / images[record.image_id]), rows)
     return tuple(left_out)
 
 

@@ -1,6 +1,7 @@
 """The index of a data set: what every reader of an annotation format returns."""
 
 import hashlib
+import math
 import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ import numpy as np
 
 from kyolo.data.images import read_image
 from kyolo.data.report import DataReport
+from kyolo.errors import InputError, to_line
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +84,35 @@ class DatasetIndex:
     def names(self, ids: Collection[int]) -> dict[int, str]:
         """The file names of images by id."""
         return {record.image_id: os.path.basename(record.path) for record in self.records if record.image_id in ids}
+
+    def image_sizes(self) -> dict[str, tuple[int, int]]:
+        """Return (height, width) of the images by path."""
+        return {record.path: (record.height, record.width) for record in self.records}
+
+    def sample_images(self, count: int, skipped: list[str], *, spread: bool = True) -> Iterator[np.ndarray]:
+        """Yield at most `count` images that decode, (H, W, 3) uint8 RGB each; the others are not opened.
+
+        Args:
+            count: number of images.
+            skipped: gets the names of images that do not decode; the next image takes the place of each, if there is
+                one left for it.
+            spread: at equal distances through the whole split. False: the first that decode.
+        """
+        step = math.ceil(len(self.records) / count) if spread else 1
+        groups = [self.records[start : start + step] for start in range(0, len(self.records), step)]
+        found = 0
+        for group in groups:
+            for record in group:
+                try:
+                    image = read_image(record.path)
+                except InputError:
+                    skipped.append(to_line(os.path.basename(record.path)))
+                    continue
+                yield image
+                found += 1
+                break
+            if found == count:
+                return
 
     def images(self, step: int = 1) -> Iterator[np.ndarray]:
         """The decoded images, (H, W, 3) uint8 RGB each, in the order of the records: the first of every `step`."""

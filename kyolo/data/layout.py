@@ -1,5 +1,6 @@
 """What all formats share: the names of splits, and the options of reading."""
 
+import re
 import reprlib
 from collections import Counter
 from collections.abc import Iterable
@@ -46,10 +47,26 @@ class ReadOptions:
             raise InputError(f"Unknown format: expected one of {', '.join(FORMATS)}, received {self.format!r:.80}")
 
 
+@dataclass(frozen=True)
+class MissingSplit:
+    """A split that a file of the data set names, but whose files are not there.
+
+    Args:
+        message: the error for whoever reads the split.
+    """
+
+    message: str
+
+
 def split_of(parts: tuple[str, ...]) -> str | None:
     """The split that the folders of a path name, if any; the innermost counts."""
     names = {name: split for split, aliases in SPLITS.items() for name in aliases}
     return next((names[part.lower()] for part in reversed(parts) if part.lower() in names), None)
+
+
+def split_in(name: str) -> str | None:
+    """Return the split that a file name holds as a word, or None: "val" for "instances_Val2017.json"."""
+    return split_of(tuple(re.split("[^a-z0-9]+", name.lower())))
 
 
 def check_class_names(names: Iterable[str], *, source: Path) -> tuple[str, ...]:

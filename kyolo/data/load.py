@@ -1,19 +1,22 @@
 """From a folder to an index: tell the format, read the annotations, part the splits, check every image."""
 
-import hashlib
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import tensorflow as tf
 from tqdm import tqdm
 
-from kyolo.data import coco, tfrecord, voc, yolo
-from kyolo.data.images import ImageStore, read_image
+from kyolo.data import coco, other_layouts, tfrecord, voc, yolo
+from kyolo.data.images import OTHER_FORMAT, OTHER_SUFFIXES, OUT_OF_MEMORY, ImageStore, read_image
 from kyolo.data.index import DatasetIndex, ImageRecord
-from kyolo.data.layout import SPLITS, ReadOptions
+from kyolo.data.layout import SPLITS, MissingSplit, ReadOptions
+from kyolo.data.nearest_layout import describe_no_folder, describe_no_set
+from kyolo.data.parts import Part
 from kyolo.data.report import DataReport
 from kyolo.data.sharded_index import Index, ShardedIndex
 from kyolo.errors import InputError, to_line
@@ -21,10 +24,16 @@ from kyolo.errors import InputError, to_line
 MIN_SIDE = 16  # Pixels. In smaller images all objects may be within the first pixel.
 # By format, in the order in which they are looked for.
 READERS = {"coco": coco, "yolo": yolo, "voc": voc, "tfrecord": tfrecord}
+OTHER_LAYOUTS = {"coco": other_layouts.find_coco, "yolo": other_layouts.find_yolo}
 
 
 def load_index(
-    path: str | os.PathLike, split: str, options: ReadOptions | None = None, *, store: ImageStore | None = None
+    path: str | os.PathLike,
+    split: str,
+    options: ReadOptions | None = None,
+    *,
+    store: ImageStore | None = None,
+    check_images: bool = True,
 ) -> Index:
     """Reads a split of a data set and decodes every image of it once, so that nothing breaks later.
 
@@ -35,10 +44,12 @@ def load_index(
     first images are looked at, and what is streamed later is checked then.
 
     Args:
-        path: folder of the data set.
+        path: folder of the data set, or the YAML file of a YOLO set.
         split: "train", "val", "test", or "dev", the part that `options.dev_fraction` cuts out of train.
         options: how it is read.
         store: keeps the images that the check decodes, so that training does not decode them again.
+        check_images: False leaves the image files alone, for those who need a few of them only; `check_index` checks
+            them later.
 
     Raises:
         InputError: nothing there to read, no image left, annotations of which no box is left to train on, or with
@@ -55,29 +66,68 @@ def load_index(
         raise InputError(f'Unknown split: expected "train", "val", "test" or "dev", received {split!r}')
     if split == "dev" and not options.dev_fraction:
         raise InputError('Split "dev" is empty: expected dev_fraction above 0, received 0; set data.dev_fraction')
-    folder = Path(path)
-    read_split, splits = find_splits(folder, options)
-    source, wanted = _choose(folder, split, splits, options)
-    index = read_split(folder, splits[source], options, wanted)
+    read_split, splits = find_splits(Path(path), options)
+    folder = set_folder(path)
+    source, part = _choose(folder, split, splits, options)
+    index = read_split(folder, splits[source], options, part)
+    if part is not None and part.settle():
+        index = read_split(folder, splits[source], options, part)
     if isinstance(index, ShardedIndex):
         return index
-    records, unusable = _check_images(index.records, store)
+    name = f"{path}, split {split!r}"
+    if check_images:
+        return check_index(index, name, strict=options.strict, store=store)
+    return _with_report(index, index.records, [], name, strict=options.strict)
+
+
+def check_index(index: Index, name: str, *, strict: bool = False, store: ImageStore | None = None) -> Index:
+    """Decode every image of an index that was loaded without check, and return the index of the usable ones.
+
+    Args:
+        index: from `load_index(..., check_images=False)`. TFRecords are returned as they are.
+        name: of the split, for errors.
+        strict: raise where something would be skipped.
+        store: keeps the decoded images.
+
+    Raises:
+        InputError: no image is left, memory ran out, or with `strict` any problem.
+    """
+    if isinstance(index, ShardedIndex):
+        return index
+    try:
+        if store is not None:
+            store.plan(index.image_sizes())
+        records, unusable = _check_images(index.records, store)
+    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+        raise InputError(f"{name}: {OUT_OF_MEMORY}") from error
+    return _with_report(index, records, unusable, name, strict=strict)
+
+
+def _with_report(
+    index: DatasetIndex,
+    records: tuple[ImageRecord, ...],
+    unusable: list[tuple[ImageRecord, str, str]],
+    name: str,
+    *,
+    strict: bool,
+) -> DatasetIndex:
+    """Return the index with the records that are used, and the report of what is not."""
     report = _describe(index, records, unusable)
-    if options.strict and report.num_problems:
+    if strict and report.num_problems:
         counts = ", ".join(f"{len(names)} x {kind}" for kind, names in report.problems.items())
         kind, names = next(iter(report.problems.items()))
         raise InputError(
-            f"{path}, split {split!r}: expected no problem under strict, received {kind}: {names[0]} "
-            f"({counts} in all); repair the files, or go without strict to skip them"
+            f"{name}: expected no problem under strict, received {kind}: {names[0]} ({counts} in all); repair the "
+            f"files, or go without strict to skip them"
         )
     if not records:
         kind, names = next(iter(report.problems.items()), ("no image found", ("",)))
         raise InputError(
-            f"{path}, split {split!r}: expected at least one usable image, got none. First problem: {kind}: "
-            f"{names[0]}. Repair the images or the annotations."
+            f"{name}: expected at least one usable image, got none. First problem: {kind}: {names[0]}. Repair the "
+            f"images or the annotations."
         )
-    report.check_boxes(f"{path}, split {split!r}")
-    _check_units(records, f"{path}, split {split!r}")
+    report.check_boxes(name)
+    _check_units(records, name)
     return replace(index, records=records, problems=report)
 
 
@@ -87,48 +137,59 @@ def find_splits(folder: Path, options: ReadOptions) -> tuple[Callable[..., Index
     Raises:
         InputError: there is no such folder, or nothing in it that a reader knows.
     """
+    if _is_yaml(folder) and options.format in (None, "yolo"):
+        return yolo.read_split, yolo.find_splits_of(folder, options)
     if not folder.is_dir():
-        received = "a file" if folder.exists() else "a path where there is nothing"
-        raise InputError(f"No data set at {folder}: expected a folder, received {received}")
-    readers = READERS if options.format is None else {options.format: READERS[options.format]}
-    for reader in readers.values():
-        splits = reader.find_splits(folder, options)
+        raise InputError(describe_no_folder(folder))
+    formats = tuple(READERS) if options.format is None else (options.format,)
+    ways = [(name, READERS[name].find_splits) for name in formats]
+    ways += [(name, OTHER_LAYOUTS[name]) for name in formats if name in OTHER_LAYOUTS]
+    for name, find in ways:
+        splits = find(folder, options)
         if splits:
-            return reader.read_split, splits
-    found = ", ".join(sorted(to_line(path.name) for path in folder.iterdir())[:8]) or "nothing"
-    layouts = "; or ".join(reader.LAYOUT for reader in readers.values())
-    raise InputError(f"No data set in {folder}: expected {layouts}; found {found}")
+            return READERS[name].read_split, splits
+    raise InputError(describe_no_set(folder, [READERS[name].LAYOUT for name in formats]))
 
 
-def _choose(folder: Path, split: str, splits: dict, options: ReadOptions) -> tuple[str, Callable[[str], bool] | None]:
-    """The split in the files that a split is taken from, and which of its images belong to it.
+def list_splits(folder: Path, options: ReadOptions) -> list[str]:
+    """Return the splits of a data set that can be read; a test split that is named and not there is told on stderr.
 
-    An image's name is hashed to a number in 0..1. What lies below `val_fraction` is val, where the set has none of its
-    own; the next `dev_fraction` is dev; the rest is train.
+    Raises:
+        InputError: see `find_splits`; or train or val is named and not there.
     """
-    if options.val_fraction and "val" in splits:
+    names = []
+    for split, files in find_splits(folder, options)[1].items():
+        if not isinstance(files, MissingSplit):
+            names.append(split)
+        elif split == "test":
+            tqdm.write(f"left out: {files.message}", file=sys.stderr)
+        elif split == "train" or not options.val_fraction:
+            raise InputError(files.message)
+    return [*names, *["val"] * bool(options.val_fraction)]
+
+
+def set_folder(path: str | os.PathLike) -> Path:
+    """Return the folder of a data set that is given as a folder or as its YAML file."""
+    path = Path(path)
+    return path.parent if _is_yaml(path) else path
+
+
+def _is_yaml(path: Path) -> bool:
+    return path.suffix.lower() in (".yaml", ".yml") and path.is_file()
+
+
+def _choose(folder: Path, split: str, splits: dict, options: ReadOptions) -> tuple[str, Part | None]:
+    """Return the split in the files that a split is taken from, and which of its images belong to it (None: all)."""
+    if options.val_fraction and "val" in splits and not isinstance(splits["val"], MissingSplit):
         raise InputError(f"{folder} has a val split: expected no val_fraction, received {options.val_fraction}")
     source = "train" if split == "dev" or (split == "val" and options.val_fraction) else split
     if source not in splits:
-        hint = "; cut one off by --val-fraction 0.2" if split == "val" else ""
-        raise InputError(f"No split {split!r} in {folder}: found {', '.join(splits)}{hint}")
-    if source != "train" or not options.val_fraction + options.dev_fraction:
-        return source, None
-    ends = {"val": options.val_fraction, "dev": options.val_fraction + options.dev_fraction, "train": 1.0}
-    starts = {"val": 0.0, "dev": options.val_fraction, "train": ends["dev"]}
-    if ends["dev"] >= 1:
-        raise InputError(f"expected val_fraction + dev_fraction below 1, received {ends['dev']}: train would be empty")
-    return source, lambda name: starts[split] <= _hash(name) < ends[split]
-
-
-def _hash(name: str) -> float:
-    """A number in 0..1 that depends on the name of the file alone, whatever folder it lies in.
-
-    The key makes it another hash than those by which data sets are chosen, as by the smallest sha1 of the names: a part
-    by the same hash would be all of such a set, or nothing.
-    """
-    name = name.rsplit("/", 1)[-1].encode(errors="replace")
-    return int.from_bytes(hashlib.blake2b(name, digest_size=6, key=b"kyolo split").digest(), "big") / 2**48
+        hint = "Pass --val-fraction 0.2 to cut it off train." if split == "val" else "Choose one of them."
+        raise InputError(f"{folder}: expected the split {split!r}, found {', '.join(splits)}. {hint}")
+    if isinstance(splits[source], MissingSplit):
+        raise InputError(splits[source].message)
+    parted = source == "train" and options.val_fraction + options.dev_fraction > 0
+    return source, Part(split, options) if parted else None
 
 
 def _check_units(records: tuple[ImageRecord, ...], source: str) -> None:
@@ -169,7 +230,7 @@ def _check_image(record: ImageRecord, store: ImageStore | None) -> tuple[str, st
     try:
         image = read_image(record.path)
     except InputError:
-        return "corrupt image", name
+        return OTHER_FORMAT if name.lower().endswith(OTHER_SUFFIXES) else "corrupt image", name
     height, width = image.shape[:2]
     if (height, width) != (record.height, record.width):
         return (

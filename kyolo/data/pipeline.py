@@ -29,7 +29,7 @@ def make_dataset(  # noqa: PLR0913 (the one place where data set, network size a
     fit: str = "letterbox",
     augment: Augmentation | None = Augmentation(),  # noqa: B008 (frozen)
     seed: int = 0,
-    cache: str | ImageStore | None = "memory",
+    cache: str | ImageStore | None = "auto",
     repeat_threshold: float | None = None,
     stride: int = 32,
 ) -> tf.data.Dataset:
@@ -54,7 +54,8 @@ def make_dataset(  # noqa: PLR0913 (the one place where data set, network size a
         fit: "letterbox" keeps the aspect ratio and pads with grey, "stretch" does not.
         augment: strengths of the augmentation, by default the YOLOv8 recipe's; None for none. Train only.
         seed: of shuffling and augmentation.
-        cache: "memory", "disk" or None (decode each time); or a store that `load_index` has filled already.
+        cache: "auto" (memory, else disk, else None), "memory", "disk" or None (decode each time); or a store that
+            `load_index` has filled already.
         repeat_threshold: fraction of the images below which a class is rare; None: each image once per epoch. Train
             only.
         stride: the network's largest, for `augment.multi_scale`. Default 32, of P5.

@@ -5,10 +5,11 @@ import abc
 import numpy as np
 import tensorflow as tf
 
-from kyolo.data.images import ImageStore
+from kyolo.data.images import OUT_OF_MEMORY, ImageStore
 from kyolo.data.index import DatasetIndex
 from kyolo.data.sampling import ImageOrder
 from kyolo.data.transforms import letterbox_parameters, pad_image
+from kyolo.errors import InputError
 
 Element = dict[str, tf.Tensor]
 
@@ -84,7 +85,8 @@ class IndexedSamples(Samples):
             "letterbox": parameters,
             "size": tf.constant(sizes),
         }
-        self._fetch = lambda numbers: [store.get(records[number].path) for number in numbers]
+        store.plan(index.image_sizes())
+        self._fetch = lambda numbers: [_get(store, records[number].path) for number in numbers]
 
     def join(self, number: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
         return tf.concat([number[None], self.order.draw(uniform)], axis=0)
@@ -102,3 +104,11 @@ class IndexedSamples(Samples):
 
     def ids(self, numbers: tf.Tensor) -> tf.Tensor:
         return tf.gather(self._about["image_id"], numbers)
+
+
+def _get(store: ImageStore, path: str) -> np.ndarray:
+    """Return an image; raise InputError when memory runs out, which tf.data would hide in an error of its own."""
+    try:
+        return store.get(path)
+    except MemoryError as error:
+        raise InputError(f"{path}: {OUT_OF_MEMORY}") from error

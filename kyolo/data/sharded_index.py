@@ -4,6 +4,7 @@ import functools
 import hashlib
 import itertools
 import json
+import math
 import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -125,6 +126,21 @@ class ShardedIndex:
     def images(self, step: int = 1) -> Iterator[np.ndarray]:
         """The decoded images, (H, W, 3) uint8 RGB each, in the order of the files: the first of every `step`."""
         return (example.decode() for example in itertools.islice(self.examples(), 0, None, step))
+
+    def image_sizes(self) -> dict[str, tuple[int, int]]:
+        """Return nothing: images of TFRecords are not kept."""
+        return {}
+
+    def sample_images(
+        self,
+        count: int,
+        skipped: list[str],  # noqa: ARG002 (a damaged record is an error)
+        *,
+        spread: bool = True,
+    ) -> Iterator[np.ndarray]:
+        """Yield at most `count` images, as `DatasetIndex.sample_images` does."""
+        step = math.ceil(self.num_images / count) if spread else 1
+        return itertools.islice(self.images(step), count)
 
     def check(self) -> None:
         """Looks at what can be told at once: the files' sizes, and the first image of each.

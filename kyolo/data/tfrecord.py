@@ -12,7 +12,7 @@ from kyolo.data.sources import read_json
 from kyolo.data.values import is_id
 from kyolo.errors import InputError
 
-LAYOUT = "TFRecords: tfrecord.json and {train,val}-*.tfrecord, as `kyolo convert --to tfrecord` writes them"
+LAYOUT = "tfrecord.json (TFRecords)"
 VERSION = 1
 COUNTS = ("images", "crowds", "most_boxes")  # of a split, in the index file
 

@@ -10,21 +10,20 @@ from pathlib import Path
 from tqdm import tqdm
 
 from kyolo.data.builder import IndexBuilder, has_area, read_box
-from kyolo.data.images import SUFFIXES, read_image_size
+from kyolo.data.images import OTHER_FORMAT, OTHER_SUFFIXES, SUFFIXES, read_image_size
 from kyolo.data.index import DatasetIndex
 from kyolo.data.layout import DECIMALS, SPLITS, ReadOptions, check_class_names, split_of
 from kyolo.data.outlines import points_box
+from kyolo.data.paths import PathFinder, num_agreeing
 from kyolo.data.sources import find_files, read_lines
 from kyolo.data.values import as_side
 from kyolo.data.xml import Element, read_xml
 from kyolo.errors import InputError, is_line
 
-LAYOUT = (
-    "Pascal VOC: an .xml an image, beside it or in a folder of its own, images in {train,val}/ or "
-    "ImageSets/Main/{train,val}.txt naming them"
-)
+LAYOUT = ".xml files (Pascal VOC)"
 NAME_FILES = ("labels.txt", "classes.txt")
 MASKS = {"SegmentationClass", "SegmentationObject"}  # folders of the original sets that hold no photographs
+LISTS = ["imagesets", "main"]  # folders of the lists, in lower case
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -37,12 +36,14 @@ class VocSplit:
         images: XML by image; None where there is none.
         lonely: XML files without an image.
         missing: names in the split's lists without an image.
+        others: XML files of images in a format that is not read.
     """
 
     class_names: tuple[str, ...]
     images: dict[Path, Path | None]
     lonely: tuple[Path, ...]
     missing: tuple[str, ...]
+    others: tuple[Path, ...] = ()
 
 
 def find_splits(folder: Path, options: ReadOptions) -> dict[str, VocSplit]:
@@ -54,14 +55,16 @@ def find_splits(folder: Path, options: ReadOptions) -> dict[str, VocSplit]:
     pictures = [path for path in find_files(folder, SUFFIXES) if not MASKS.intersection(path.parts)]
     images, lonely = _pair(folder, pictures, xmls)
     splits, missing = _split(folder, images)
+    stems = {path.stem for path in find_files(folder, OTHER_SUFFIXES)}
     for path in lonely:
         splits[split_of(path.relative_to(folder).parts[:-1]) or "train"].append(path)
     return {
         split: VocSplit(
             names,
             {path: images[path] for path in paths if path in images},
-            tuple(path for path in paths if path not in images),
-            tuple(missing[split]),
+            tuple(path for path in paths if path not in images and path.stem not in stems),
+            tuple(name for name in missing[split] if Path(name).stem not in stems),
+            tuple(path for path in paths if path not in images and path.stem in stems),
         )
         for split, paths in splits.items()
     }
@@ -118,6 +121,9 @@ def _skip_single(builder: IndexBuilder, folder: Path, files: VocSplit) -> None:
     for path in files.lonely:
         if builder.wants(path.name):
             builder.skip("XML without image", str(path.relative_to(folder)), _count_objects(path))
+    for path in files.others:
+        if builder.wants(path.name):
+            builder.skip(OTHER_FORMAT, str(path.relative_to(folder)), _count_objects(path))
     for name in files.missing:
         if builder.wants(name):
             builder.skip("name in a list without image", name)
@@ -189,7 +195,7 @@ def _reason(error: InputError, folder: Path) -> str:
 
 def _read_names(folder: Path) -> tuple[str, ...] | None:
     """The class names that a file lists, one a line."""
-    file = next((folder / name for name in NAME_FILES if (folder / name).is_file()), None)
+    file = PathFinder(folder).match_file(*(folder / name for name in NAME_FILES))
     return None if file is None else check_class_names(_texts(file), source=file)
 
 
@@ -243,28 +249,44 @@ def _split(folder: Path, images: dict[Path, Path | None]) -> tuple[dict[str, lis
     for image, root in roots.items():
         if root is None:
             splits[split_of(image.relative_to(folder).parts[:-1]) or "train"].append(image)
-        else:
-            for split, names in lists[root].items():
-                if image.stem in names or image.name in names:
-                    splits[split].append(image)
     for root, by_split in lists.items():
+        own = defaultdict(list)
+        for image, its_root in roots.items():
+            if its_root == root:
+                for key in {image.stem, image.name}:
+                    own[key].append(image)
         for split, names in by_split.items():
-            missing[split] += sorted(names - owned[root])
+            listed = {name: _named(name, own) for name in names}
+            splits[split] += sorted({image for found in listed.values() for image in found})
+            missing[split] += sorted(name for name, found in listed.items() if not found)
     return splits, missing
 
 
 def _without_mark(line: str, names: set[str]) -> str:
     """Return the name in a line: without the -1, 0 or 1 of class lists, unless an image has it in its name."""
-    return line if line in names else re.sub(r"\s+(-1|0|1)$", "", line)
+    return line if _file_name(line) in names else re.sub(r"\s+(-1|0|1)$", "", line)
+
+
+def _named(entry: str, images: dict[str, list[Path]]) -> list[Path]:
+    """Return the images that an entry of a list means; of a path, those that agree with the longest tail of it."""
+    found = images.get(entry, []) or images.get(_file_name(entry), [])
+    longest = max((num_agreeing(entry, image) for image in found), default=0)
+    return [image for image in found if num_agreeing(entry, image) == longest]
+
+
+def _file_name(entry: str) -> str:
+    """Return the last part of a path, as any system writes it."""
+    return re.split(r"[\\/]", entry)[-1]
 
 
 def _read_lists(folder: Path) -> dict[Path, dict[str, set[str]]]:
     """Return the lines of the lists of each split, by the folder that holds ImageSets."""
     lists = defaultdict(dict)
-    files = {path for path in find_files(folder, (".txt",)) if path.parts[-3:-1] == ("ImageSets", "Main")}
+    files = [path for path in find_files(folder, (".txt",)) if [*map(str.lower, path.parts[-3:-1])] == LISTS]
     for main in {path.parent for path in files}:
+        by_name = {path.stem.lower(): path for path in files if path.parent == main}
         for split, names in SPLITS.items():
-            file = next((main / f"{name}.txt" for name in names if main / f"{name}.txt" in files), None)
+            file = next((by_name[name] for name in names if name in by_name), None)
             if file is not None:
                 lists[main.parents[1]][split] = set(_texts(file))
     return lists

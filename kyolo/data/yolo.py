@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,19 @@ import yaml
 from tqdm import tqdm
 
 from kyolo.data.builder import IndexBuilder
-from kyolo.data.images import SUFFIXES, read_image_size
+from kyolo.data.images import OTHER_FORMAT, SUFFIXES, read_image_size
 from kyolo.data.index import DatasetIndex
-from kyolo.data.layout import SPLITS, ReadOptions, check_class_names
+from kyolo.data.layout import SPLITS, MissingSplit, ReadOptions, check_class_names
+from kyolo.data.paths import PathFinder
 from kyolo.data.rows import parse_row
-from kyolo.data.sources import check_inside, find_files, read_lines
+from kyolo.data.sources import find_files, read_lines
 from kyolo.data.values import as_id
+from kyolo.data.yolo_files import label_of, list_images, relative_name
 from kyolo.errors import InputError, to_line
 
-LAYOUT = "YOLO: data.yaml with names, train and val; images in images/ folders, a .txt an image in labels/ beside them"
+LAYOUT = "data.yaml (YOLO)"
+YAMLS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+DARKNET = "obj.data"  # what CVAT writes for YOLO 1.1
 MAX_YAML_BYTES = 256 * 1024
 MAX_LABEL_BYTES = 4 * 2**20
 
@@ -29,7 +33,7 @@ class YoloSplit:
     """Where a split lies.
 
     Attributes:
-        yaml: `data.yaml`.
+        yaml: `data.yaml`, or another file that says where the split lies.
         class_names: in the order of the labels.
         places: folders of images, and text files that list images.
     """
@@ -39,20 +43,34 @@ class YoloSplit:
     places: tuple[Path, ...]
 
 
-def find_splits(folder: Path, options: ReadOptions) -> dict[str, YoloSplit]:  # noqa: ARG001 (as every reader has it)
-    """The splits that `data.yaml` names, by name; val or test that is not there is none."""
-    file = folder / "data.yaml"
-    if not file.is_file():
-        return {}
-    content = _load_yaml(file)
+def find_splits(folder: Path, options: ReadOptions) -> dict[str, YoloSplit | MissingSplit]:
+    """Return the splits that `data.yaml`, one of its other names or `obj.data` names, by split name."""
+    finder = PathFinder(folder)
+    file = finder.match_file(*(folder / name for name in YAMLS))
+    if file is not None:
+        return find_splits_of(file, options)
+    file = finder.match_file(folder / DARKNET)
+    return {} if file is None else _splits_of(file, _load_darknet(file, finder), options)
+
+
+def find_splits_of(file: Path, options: ReadOptions) -> dict[str, YoloSplit | MissingSplit]:
+    """Return the splits that a YAML file names, by split name; the file's folder is the data set."""
+    return _splits_of(file, _load_yaml(file), options)
+
+
+def _splits_of(file: Path, content: dict, options: ReadOptions) -> dict[str, YoloSplit | MissingSplit]:
+    """Return the splits of a mapping with names, train, val and test."""
     names = _read_names(file, content)
-    splits = {}
+    finder = PathFinder(file.parent, allow_outside=options.allow_outside)
+    splits: dict[str, YoloSplit | MissingSplit] = {}
     for split, keys in SPLITS.items():
-        entries = next((content[key] for key in keys if content.get(key)), None)
-        if entries is not None:
-            places = [_locate(folder, entry, content) for entry in _as_texts(entries, file)]
-            if split == "train" or all(map(os.path.exists, places)):
+        key = next((key for key in keys if content.get(key)), None)
+        if key is not None:
+            try:
+                places = [_locate(finder, key, text, file, content) for text in _as_texts(content[key], file)]
                 splits[split] = YoloSplit(file, names, tuple(places))
+            except InputError as error:  # It counts only for those who want this split.
+                splits[split] = MissingSplit(str(error))
     return splits
 
 
@@ -78,14 +96,12 @@ def read_split(
     """
     builder = IndexBuilder(files.class_names, wanted=wanted)
     keypoints = _read_keypoints(files.yaml)
-    images = _list_images(folder, files, options)
-    labels = {path: label_file(folder, path) for path in images}
-    if not any(os.path.isfile(label) for label in labels.values()):
-        first = next(iter(labels.values()), "labels/*.txt")
-        raise InputError(
-            f"{files.yaml}: expected labels such as {to_line(str(first))}, found none beside {len(images)} images"
-        )
-    shared = {label for label, count in Counter(labels.values()).items() if count > 1 and os.path.isfile(label)}
+    finder = PathFinder(folder, allow_outside=options.allow_outside)
+    images, others = list_images(finder, files.places)
+    labels = {path: label_of(finder, path) for path in (*images, *others)}
+    _check_found(files, images, others, labels)
+    uses = Counter(labels[path] for path in images)
+    shared = {label for label, count in uses.items() if count > 1 and os.path.isfile(label)}
     seen = set()
     order = sorted(images, key=images.__getitem__)
     for path in tqdm(order, "Reading labels", delay=2.0, unit="image", disable=None):
@@ -104,10 +120,13 @@ def read_split(
             kind = "corrupt image" if os.path.isfile(path) else "missing image"
             builder.skip(kind, images[path], _count_rows(label))
             continue
-        _add_labelled(builder, path, images[path], size, label, _shown(label, folder), keypoints)
-    for path in _labels_without_image(folder, files, set(labels.values())):
+        _add_labelled(builder, path, images[path], size, label, relative_name(label, folder), keypoints)
+    for path in others:
         if builder.wants(path.name):
-            builder.skip("labels without image", _shown(path, folder), _count_rows(path))
+            builder.skip(OTHER_FORMAT, relative_name(path, folder), _count_rows(labels[path]))
+    for path in _labels_without_image(finder, files, labels):
+        if builder.wants(path.name):
+            builder.skip("labels without image", relative_name(path, folder), _count_rows(path))
     return builder.build()
 
 
@@ -119,16 +138,32 @@ def _count_rows(labels: Path) -> int:
         return 0
 
 
-def _labels_without_image(folder: Path, files: YoloSplit, taken: set[Path]) -> list[Path]:
-    """The .txt files in folders of labels that belong to no image of the split."""
-    found = []
-    for place in filter(os.path.isdir, files.places):
-        labels = label_file(folder, place / "a.jpg").parent
-        if labels != place:  # beside the images, a .txt may be anything
-            found += [
-                path for path in find_files(labels, (".txt",)) if path not in taken and path.name != "classes.txt"
-            ]
-    return found
+def _check_found(files: YoloSplit, images: Collection[Path], others: Sequence[Path], labels: dict[Path, Path]) -> None:
+    """Raise InputError for a split without images, or without labels for them."""
+    if not images:
+        counts = Counter(path.suffix.lower() for path in others)
+        found = ", ".join(f"{count} {suffix}" for suffix, count in counts.items()) or "none"
+        places = ", ".join(map(str, files.places))
+        raise InputError(
+            f"{to_line(places):.300}: expected images ({', '.join(SUFFIXES)}), found {found}. "
+            f"{'Convert them to .png' if others else 'Correct the path in ' + files.yaml.name}."
+        )
+    if not any(os.path.isfile(label) for label in labels.values()):
+        first = to_line(str(next(iter(labels.values()))))
+        raise InputError(
+            f"{files.yaml}: expected labels such as {first}, found none for {len(images)} images. Put the .txt files "
+            f"there."
+        )
+
+
+def _labels_without_image(finder: PathFinder, files: YoloSplit, labels: dict[Path, Path]) -> list[Path]:
+    """Return the .txt files in folders of labels that belong to no image of the split."""
+    taken = set(labels.values())
+    places = [place for place in files.places if place.is_dir()]
+    # Beside the images, a .txt may be anything.
+    folders = {place: label_of(finder, place / "a.jpg").parent for place in places}
+    found = {path for place, folder in folders.items() if folder != place for path in find_files(folder, (".txt",))}
+    return sorted(path for path in found if path not in taken and path.name != "classes.txt")
 
 
 def _add_labelled(
@@ -218,45 +253,30 @@ def _as_texts(entries: object, file: Path) -> list[str]:
     return texts
 
 
-def _locate(folder: Path, entry: str, content: dict) -> Path:
-    """The folder or list that an entry of data.yaml means: inside the data set, unless there is only another.
+def _load_darknet(file: Path, finder: PathFinder) -> dict:
+    """Return what `obj.data` says, as the mapping that a `data.yaml` would hold."""
+    rows = (line.partition("=") for line in read_lines(file, MAX_YAML_BYTES) if "=" in line)
+    content: dict[str, Any] = {key.strip().lower(): value.strip() for key, _, value in rows}
+    names = finder.find(content.pop("names", "obj.names"), (file.parent,), source=file)
+    if names is None or not names.path.is_file():
+        raise InputError(f"{file}: expected the file that lists the class names, found none. Add obj.names beside it.")
+    lines = [line.strip() for line in read_lines(names.path, MAX_YAML_BYTES)]
+    return {**content, "names": [line for line in lines if line]}
 
-    Roboflow writes `../train/images` for train/images, and Ultralytics sets a `path` of another machine before all.
+
+def _locate(finder: PathFinder, key: str, text: str, file: Path, content: dict) -> Path:
+    """Return the folder or list that an entry means, inside the data set unless there is only another.
+
+    Raises:
+        InputError: there is none, or it lies outside the data set.
     """
     root = content.get("path")
-    inner = Path(*(part for part in Path(entry).parts if part not in ("..", "/")))
-    candidates = [folder / inner, *([folder / root / entry] if isinstance(root, str) else []), folder / entry]
-    return next(filter(os.path.exists, candidates), candidates[0])
-
-
-def _list_images(folder: Path, files: YoloSplit, options: ReadOptions) -> dict[Path, str]:
-    """Names by image: those in its folder, and where there are several folders or lists, those in the data set."""
-    images = {}
-    for place in files.places:
-        place = check_inside(folder, place, source=files.yaml, allow_outside=options.allow_outside)  # noqa: PLW2901
-        if not os.path.exists(place):
-            raise InputError(f"{files.yaml}: expected {str(place)!r:.300}, which it names, found nothing there")
-        root = place if len(files.places) == 1 and place.is_dir() else folder
-        found = find_files(place, SUFFIXES) if place.is_dir() else _read_list(folder, place, options)
-        images |= {path: (path.relative_to(root) if path.is_relative_to(root) else path).as_posix() for path in found}
-    return images
-
-
-def _read_list(folder: Path, file: Path, options: ReadOptions) -> Iterator[Path]:
-    """The images that a text file names, one a line."""
-    for line in filter(None, map(str.strip, read_lines(file))):
-        path = next((path for path in (file.parent / line, folder / line) if os.path.exists(path)), folder / line)
-        yield check_inside(folder, path, source=file, allow_outside=options.allow_outside)
-
-
-def label_file(folder: Path, image: Path) -> Path:
-    """labels/a.txt for images/a.jpg, the last folder of that name counting; without one the .txt beside the image."""
-    parts = list(image.parts)
-    places = [number for number, part in enumerate(parts[:-1]) if part == "images"]
-    if places and (places[-1] >= len(folder.parts) or not image.is_relative_to(folder)):
-        parts[places[-1]] = "labels"
-    return Path(*parts[:-1], f"{image.stem}.txt")  # with_suffix refuses "/", which a list may name
-
-
-def _shown(path: Path, folder: Path) -> str:
-    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+    root = root if isinstance(root, str) else ""
+    found = finder.find(text, (file.parent, file.parent / root), source=file)
+    if found is None and root:
+        found = finder.find(f"{root}/{text}", (file.parent,), source=file)
+    if found is None:
+        raise InputError(
+            f"{file}: {key}: {to_line(text):.300} is not there. Correct the path in {file.name}, or add the images."
+        )
+    return found.path

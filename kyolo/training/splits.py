@@ -3,7 +3,7 @@
 import dataclasses
 
 from kyolo.config import Config, ConfigError, DataConfig, image_hw
-from kyolo.data import Augmentation, ImageStore, Index, ReadOptions, TrainStream, load_index
+from kyolo.data import Augmentation, ImageStore, Index, ReadOptions, TrainStream, check_index, load_index
 from kyolo.errors import InputError
 
 
@@ -19,12 +19,18 @@ def load_splits(config: Config, store: ImageStore) -> tuple[Index, Index]:
         ConfigError: see `load_split`.
         InputError: see `load_split`; the train split has no boxes, or the splits have different classes.
     """
-    train_index, val_index = (load_split(config.data, split, store) for split in ("train", validation_split(config)))
-    if not train_index.problems.boxes:
+    splits = ("train", validation_split(config))
+    indices = [load_split(config.data, split, check_images=False) for split in splits]
+    if not indices[0].problems.boxes:
         raise InputError(
-            f"{config.data.path}, split 'train': expected boxes to train on, got {train_index.num_images} images "
+            f"{config.data.path}, split 'train': expected boxes to train on, got {indices[0].num_images} images "
             f"without annotations. Check that the labels are where docs/data.md says."
         )
+    store.plan({path: size for index in indices for path, size in index.image_sizes().items()})
+    train_index, val_index = (
+        check_index(index, f"{config.data.path}, split {split!r}", strict=config.data.strict, store=store)
+        for split, index in zip(splits, indices, strict=True)
+    )
     if train_index.class_names != val_index.class_names:
         raise InputError(
             f"The splits of {config.data.path} differ in their classes: expected {list(train_index.class_names)} as in "
@@ -33,8 +39,14 @@ def load_splits(config: Config, store: ImageStore) -> tuple[Index, Index]:
     return train_index, val_index
 
 
-def load_split(config: DataConfig, split: str, store: ImageStore | None = None) -> Index:
-    """Reads a split of the data set that the configuration names, as it says.
+def load_split(config: DataConfig, split: str, store: ImageStore | None = None, *, check_images: bool = True) -> Index:
+    """Read a split of the data set that the configuration names, as it says.
+
+    Args:
+        config: the data block.
+        split: "train", "val", "test" or "dev".
+        store: keeps the images that the check decodes.
+        check_images: whether every image is decoded once.
 
     Raises:
         ConfigError: it names none.
@@ -42,7 +54,7 @@ def load_split(config: DataConfig, split: str, store: ImageStore | None = None) 
     """
     if config.path is None:
         raise ConfigError("data.path", "missing; expected the folder of a data set (--data SET), received null")
-    return load_index(config.path, split, read_options(config), store=store)
+    return load_index(config.path, split, read_options(config), store=store, check_images=check_images)
 
 
 def read_options(config: DataConfig) -> ReadOptions:

@@ -25,7 +25,7 @@ class ConvertTest(TestCase):
     def test_bad_input(self):
         write_set(self.folder / "set", [annotation([1, 1, 0, 3]), annotation([1, 1, 5, 3])])
         out = ("--to", "voc", "--output", self.folder / "out")
-        self.assert_bad_input(["convert", self.folder / "nowhere", *out], "nowhere", "expected a folder")
+        self.assert_bad_input(["convert", self.folder / "nowhere", *out], "nowhere", "expected the folder")
         self.assert_bad_input(["convert", self.folder / "set", *out, "--format", "voc"], "Pascal VOC", "found")
         self.assert_bad_input(["convert", self.folder / "set", *out, "--strict"], "box without area")
         self.assert_bad_input(

@@ -2,12 +2,16 @@
 
 import argparse
 import json
+import pathlib
+import shutil
 from unittest import mock
 
 from absl.testing import absltest
 
 import kyolo
 from kyolo.cli import export as cli_export
+from kyolo.data import read_image
+from kyolo.data.shapes import write_shapes
 from kyolo.export import conversion, tflite
 from tests.cli.run_case import RunTestCase
 
@@ -40,6 +44,61 @@ class ExportTest(RunTestCase):
         # Pictures' settings, but for what is said; the data set has one training image.
         self.assertEqual(options["nms"], kyolo.export.NMSSettings(0.4, 0.7, 100, False))
         self.assertEqual([image.shape for image in options["calibration"]], [(64, 64, 3)])
+
+    def export_int8(self, *arguments):
+        """Return standard error, what the exporter got, and the names of the images that were decoded."""
+        decoded = []
+
+        def read(path):
+            decoded.append(pathlib.Path(path).name)
+            return read_image(path)
+
+        report = kyolo.export.ParityReport(8, 1, 0.1, 0.1, 0.1, 0.1)
+        with (
+            mock.patch("kyolo.data.index.read_image", side_effect=read),
+            mock.patch("kyolo.data.load.read_image", side_effect=read),
+            mock.patch("kyolo.export.to_tflite", return_value=report) as to_tflite,
+        ):
+            code, _, stderr = self.run_kyolo(
+                "export", "--run", self.folder / "run", "--to", "tflite", "--output", self.folder / "int8.tflite",
+                "--precision", "int8", "--data", self.shapes, *arguments,
+            )  # fmt: skip
+        self.assertEqual(code, 0, stderr)
+        return stderr, to_tflite.call_args.kwargs, decoded
+
+    def rewrite_shapes(self, train, val, bad):
+        shutil.rmtree(self.shapes)
+        write_shapes(self.shapes, train=train, val=val, image_size=64)
+        for split, number in bad:
+            paths = sorted(path for path in self.shapes.rglob("*.jpg") if split in path.parts)
+            paths[number].write_text("no image")
+
+    def test_only_the_images_that_are_used_are_decoded(self):
+        self.rewrite_shapes(train=30, val=20, bad=())
+        stderr, options, decoded = self.export_int8("--calibration-images", "10")
+        # Every third of 30 images, and the first eight of val.
+        self.assertLen(options["calibration"], 10)
+        self.assertLen(options["images"], 8)
+        self.assertLen(decoded, 18)
+        self.assertIn("calibrated on 10 images\n", stderr)
+
+    def test_bad_images_are_replaced_and_counted(self):
+        # Calibration takes images 0, 3, 6, ... : 3 is replaced by 4; of 6, 7, 8 none is left.
+        self.rewrite_shapes(train=30, val=20, bad=[("train", n) for n in (3, 6, 7, 8)] + [("val", 0)])
+        stderr, options, decoded = self.export_int8("--calibration-images", "10")
+        self.assertLen(options["calibration"], 9)
+        self.assertLen(options["images"], 8)
+        self.assertLen(decoded, 13 + 9)
+        self.assertRegex(stderr, r"calibrated on 9 of 10 images: 4 do not decode \([^,]+, [^,]+, [^,]+, ...\)\n")
+        self.assertRegex(stderr, r"checked on 8 of 8 images: 1 do not decode \([^,]+\)\n")
+
+    def test_no_image_that_decodes(self):
+        self.rewrite_shapes(train=2, val=2, bad=[("train", 0), ("train", 1)])
+        self.assert_bad_input(
+            ["export", "--run", self.folder / "run", "--to", "tflite", "--output", self.folder / "a", "--precision",
+             "int8"],
+            "split 'train': expected images that decode, got 2 that do not",
+        )  # fmt: skip
 
     def test_android(self):
         path = self.folder / "app"

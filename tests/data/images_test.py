@@ -1,3 +1,6 @@
+import contextlib
+import errno
+import io
 import os
 import pathlib
 import struct
@@ -10,6 +13,7 @@ from absl.testing import parameterized
 from PIL import Image
 
 from kyolo.data import ImageStore, read_image
+from kyolo.data.bit_depth import to_8_bits
 from kyolo.data.images import read_image_size
 from kyolo.errors import InputError
 
@@ -40,6 +44,64 @@ class ReadImageTest(tf.test.TestCase, parameterized.TestCase):
         Image.fromarray(np.array([[0, 0x1234, 0x80FF, 0xFFFF]], np.uint16)).save(self.folder / "a.png")
         self.assertAllEqual(read_image(self.folder / "a.png")[0, :, 0], [0, 0x12, 0x80, 0xFF])
 
+    @parameterized.product(depth=(8, 10, 12, 14, 16), suffix=("png", "tif"), seed=(0, 1))
+    def test_used_bits_are_scaled(self, depth, suffix, seed):
+        """A camera's 12 bits: value v of 4095 is v // 16 of 255, in every file that holds 16 bits."""
+        values = np.random.default_rng(seed).integers(0, 2**depth, (5, 7), np.uint16)
+        values[0, 0] = 2**depth - 1
+        Image.fromarray(values).save(self.folder / f"a.{suffix}")
+        expected = np.repeat((values // 2 ** (depth - 8)).astype(np.uint8)[..., None], 3, axis=-1)
+        self.assertAllEqual(read_image(self.folder / f"a.{suffix}"), expected)
+
+    @parameterized.product(depth=(8, 10, 12, 14, 16), channels=(2, 3, 4))
+    def test_used_bits_of_colours_are_scaled(self, depth, channels):
+        values = np.random.default_rng(0).integers(0, 2**depth, (5, 7, channels), np.uint16)
+        values[0, 0] = 2**depth - 1
+        (self.folder / "a.png").write_bytes(tf.io.encode_png(values).numpy())
+        colours = values[..., :3] if channels > 2 else np.repeat(values[..., :1], 3, axis=-1)
+        self.assertAllEqual(read_image(self.folder / "a.png"), colours // 2 ** (depth - 8))
+
+    @parameterized.parameters(
+        (np.array([0, 16, 4095], np.int32), [0, 1, 255]),
+        (np.array([-5, 0, 255], np.int32), [0, 0, 255]),
+        (np.array([2**24 - 1, 2**16], np.int32), [255, 1]),  # 24 bits: value // 2^16
+        (np.array([0.0, 0.5, 1.0], np.float32), [0, 127, 255]),
+        (np.array([np.nan, -1.0, 255.0], np.float32), [0, 0, 255]),
+        (np.array([0, 0], np.uint16), [0, 0]),
+    )
+    def test_other_types_of_numbers(self, values, expected):
+        self.assertAllEqual(to_8_bits(values), expected)
+
+    @parameterized.product(
+        mode=("RGB", "L", "P", "RGBA", "CMYK", "1", "YCbCr"),
+        compression=(None, "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits"),
+    )
+    def test_tiff(self, mode, compression):
+        pixels = np.zeros((8, 16, 3), np.uint8)
+        pixels[:, 8:] = 255  # Black and white: every mode can hold them.
+        second = Image.new(mode, (3, 3))
+        Image.fromarray(pixels).convert(mode).save(
+            self.folder / "a.tif", compression=compression, save_all=True, append_images=[second]
+        )
+        self.assertAllClose(read_image(self.folder / "a.tif"), pixels, atol=2)
+        self.assertEqual(read_image_size(self.folder / "a.tif"), (8, 16))
+
+    @parameterized.parameters("jpeg", "group4")
+    def test_tiff_with_another_decoder_is_refused(self, compression):
+        mode = "1" if compression == "group4" else "RGB"
+        Image.new(mode, (16, 16)).save(self.folder / "a.tif", compression=compression)
+        for read in (read_image, read_image_size):
+            with self.assertRaisesRegex(InputError, f"a.tif: expected a TIFF.*got {compression}. Convert it to PNG"):
+                read(self.folder / "a.tif")
+
+    @parameterized.product(
+        read=(read_image, read_image_size), error=(MemoryError(), OSError(errno.ENOMEM, "no memory"))
+    )
+    def test_memory_that_runs_out_is_no_damage(self, read, error):
+        Image.new("RGB", (4, 4)).save(self.folder / "a.png")
+        with mock.patch.object(Image, "open", side_effect=error), self.assertRaises(MemoryError):
+            read(self.folder / "a.png")
+
     @parameterized.parameters("P", "RGBA", "LA", "1", "CMYK")
     def test_other_modes_become_rgb(self, mode):
         pixels = np.zeros((8, 16, 3), np.uint8)
@@ -53,8 +115,10 @@ class ReadImageTest(tf.test.TestCase, parameterized.TestCase):
         Image.fromarray(pixels).save(self.folder / "a.webp", lossless=True)
         self.assertAllEqual(read_image(self.folder / "a.webp"), pixels)
 
-    @parameterized.parameters(*range(1, 9))
-    def test_exif_orientation_is_applied(self, orientation):
+    @parameterized.product(
+        orientation=tuple(range(1, 9)), suffix=("png", "tif"), depth=(8, 16), compression=(None, "tiff_lzw")
+    )
+    def test_exif_orientation_is_applied(self, orientation, suffix, depth, compression):
         """What the EXIF standard says of the stored row 0 and column 0, for a picture with a red corner top left."""
         upright = np.zeros((4, 6, 3), np.uint8)
         upright[0, 0] = 255
@@ -65,9 +129,11 @@ class ReadImageTest(tf.test.TestCase, parameterized.TestCase):
         }[orientation]  # fmt: skip
         exif = Image.Exif()
         exif[0x0112] = orientation
-        Image.fromarray(np.ascontiguousarray(stored)).save(self.folder / "a.png", exif=exif)
-        self.assertAllEqual(read_image(self.folder / "a.png"), upright)
-        self.assertEqual(read_image_size(self.folder / "a.png"), (4, 6))
+        pixels = stored if depth == 8 else stored[..., 0].astype(np.uint16) << 8
+        options = {"compression": compression} if suffix == "tif" else {}
+        Image.fromarray(np.ascontiguousarray(pixels)).save(self.folder / f"a.{suffix}", exif=exif, **options)
+        self.assertAllEqual(read_image(self.folder / f"a.{suffix}"), upright)
+        self.assertEqual(read_image_size(self.folder / f"a.{suffix}"), (4, 6))
 
     @parameterized.parameters("jpg", "png", "webp")
     def test_damaged_exif_is_no_damage_to_the_picture(self, suffix):
@@ -124,7 +190,66 @@ class ImageStoreTest(tf.test.TestCase, parameterized.TestCase):
         self.path = str(self.folder / "a.png")
         Image.new("RGB", (40, 20), (10, 20, 30)).save(self.path)
 
-    @parameterized.product(cache=("memory", "disk", None), fit=("letterbox", "stretch"))
+    def make(self, *, free, cache="auto", count=4, **options):
+        """A store and the sizes of `count` images that take 8 x 16 x 3 = 384 bytes each, fitted to 16 x 16."""
+        store = ImageStore((16, 16), cache=cache, free_memory=lambda: free, **options)
+        return store, {f"{self.folder}/{number}.png": (20, 40) for number in range(count)}
+
+    @parameterized.parameters((None, "memory"), (2 * 4 * 384, "memory"), (2 * 4 * 384 - 1, "disk"))
+    def test_auto_keeps_in_memory_what_half_of_the_free_memory_holds(self, free, expected):
+        store, sizes = self.make(free=free)
+        with contextlib.redirect_stderr(io.StringIO()) as errors:
+            store.plan(sizes)
+            store.plan(sizes)  # Said once.
+        self.assertEqual(store.kept_in, expected)
+        self.assertLen(errors.getvalue().splitlines(), expected == "disk")
+
+    def test_images_of_a_second_split_count_too(self):
+        store, sizes = self.make(free=2 * 4 * 384)
+        store.plan(sizes)
+        with contextlib.redirect_stderr(io.StringIO()):
+            store.plan({"val.png": (20, 40)})
+        self.assertEqual(store.kept_in, "disk")
+
+    def test_memory_that_does_not_fit_is_refused_with_the_numbers(self):
+        store, sizes = self.make(free=1_500_000_000, cache="memory")
+        sizes = {str(number): (20, 40) for number in range(2_000_000)}
+        # 2,000,000 x 384 bytes = 0.768 GB, more than 0.75 GB.
+        expected = "2,000,000 decoded images of up to 16 x 16 pixels take 0.8 GB of memory, 1.5 GB are free. Set"
+        with self.assertRaisesRegex(InputError, f"data.cache=memory: .*{expected}"):
+            store.plan(sizes)
+
+    def test_no_room_on_the_disk(self):
+        store, sizes = self.make(free=0)
+        for path in sizes:
+            pathlib.Path(path).touch()
+        usage = mock.Mock(free=4 * 384)
+        with contextlib.redirect_stderr(io.StringIO()) as errors, mock.patch("shutil.disk_usage", return_value=usage):
+            store.plan(sizes)
+        self.assertIsNone(store.kept_in)
+        self.assertRegex(errors.getvalue(), r"^data.cache=auto: 4 decoded images.*decoded each time.*has room.*\n$")
+
+    @parameterized.product(cache=("auto", "disk"), fault=("file", "no home", "full later"))
+    def test_cache_folder_that_cannot_be_written(self, cache, fault):
+        store, sizes = self.make(free=0, cache=cache)
+        with contextlib.ExitStack() as stack:
+            errors = stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+            if fault == "file":
+                (self.folder / "cache").write_text("in the way")
+            elif fault == "no home":
+                stack.enter_context(mock.patch.dict(os.environ))
+                del os.environ["XDG_CACHE_HOME"]
+                stack.enter_context(mock.patch.object(pathlib.Path, "home", side_effect=RuntimeError))
+            else:
+                full = OSError(errno.ENOSPC, "No space left on device")
+                stack.enter_context(mock.patch("tempfile.mkstemp", side_effect=full))
+            store.plan(sizes)
+            for _ in range(2):
+                self.assertAllEqual(store.get(self.path), np.full((8, 16, 3), (10, 20, 30)))
+        self.assertIsNone(store.kept_in)
+        self.assertEqual(errors.getvalue().count("images are decoded each time"), 1)
+
+    @parameterized.product(cache=("auto", "memory", "disk", None), fit=("letterbox", "stretch"))
     def test_gives_the_fitted_image(self, cache, fit):
         store = ImageStore((16, 16), fit=fit, cache=cache)
         shape = (8, 16, 3) if fit == "letterbox" else (16, 16, 3)

@@ -2,13 +2,14 @@ import contextlib
 import hashlib
 import io
 import pathlib
+from unittest import mock
 
 import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 from PIL import Image
 
-from kyolo.data import ImageStore, ReadOptions, load_index
+from kyolo.data import ImageStore, ReadOptions, check_index, load_index
 from kyolo.data.layout import FORMATS
 from kyolo.data.load import READERS
 from kyolo.errors import InputError
@@ -175,6 +176,46 @@ class LoadIndexTest(tf.test.TestCase, parameterized.TestCase):
         pathlib.Path(record.path).unlink()  # From here on only the store has it.
         self.assertEqual(store.get(record.path).shape, (5, 10, 3))
 
+    def test_images_are_not_opened_without_check(self):
+        self.write_damaged()
+        with mock.patch("kyolo.data.load.read_image", side_effect=AssertionError):
+            index = load_index(self.folder, "train", check_images=False)
+        self.assertLen(index.records, 5)
+        self.assertEqual(index.problems.images, 5)
+        self.assertEqual([*index.problems.problems], ["box without area"])
+        checked = check_index(index, "train")
+        expected = load_index(self.folder, "train")
+        self.assertEqual(checked.fingerprint(), expected.fingerprint())
+        self.assertEqual(checked.problems.to_dict(), expected.problems.to_dict())
+
+    @parameterized.parameters(MemoryError(), tf.errors.ResourceExhaustedError(None, None, "OOM"))
+    def test_memory_that_runs_out_is_no_corrupt_image(self, error):
+        write_set(self.folder, [])
+        with (
+            mock.patch("kyolo.data.load.read_image", side_effect=error),
+            self.assertRaisesRegex(InputError, "split 'train': memory ran out while decoding.*Set data.cache=disk"),
+        ):
+            load_index(self.folder, "train")
+
+    @parameterized.product(form=("coco", "yolo", "voc"), beyond=(0.0, 0.004, 0.4, 4.0))
+    def test_clipped_boxes_are_counted(self, form, beyond):
+        """One box of 10 x 5 pixels inside, one that leaves the image of 40 x 20 by `beyond` at the right."""
+        corners = [(1, 2, 11, 7), (30 + beyond, 2, 40 + beyond, 7)]
+        if form == "coco":
+            boxes = [annotation([x1, y1, x2 - x1, y2 - y1], id=x1) for x1, y1, x2, y2 in corners]
+            write_set(self.folder, boxes)
+        elif form == "yolo":
+            rows = [
+                f"0 {(x1 + x2) / 80} {(y1 + y2) / 40} {(x2 - x1) / 40} {(y2 - y1) / 20}" for x1, y1, x2, y2 in corners
+            ]
+            write_yolo(self.folder, {"a": "\n".join(rows)})
+        else:
+            write_voc(self.folder, {"a": [("cell", *box) for box in corners]})
+        problems = load_index(self.folder, "train").problems
+        self.assertEqual(problems.boxes, 2)
+        self.assertEqual(problems.clipped, int(beyond > 0.01))
+        self.assertEqual("boxes clipped to the image" in problems.table(), beyond > 0.01)
+
     def test_quick_check_prints_nothing(self):
         write_set(self.folder, [])
         errors = io.StringIO()
@@ -224,19 +265,19 @@ class LoadIndexTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_nothing_left_to_train_on(self):
         write_set(self.folder, [])
-        with self.assertRaisesRegex(InputError, "below 1, received 1.1"):
+        with self.assertRaisesRegex(InputError, "below 1, got 1.1"):
             load_index(self.folder, "train", ReadOptions(val_fraction=0.5, dev_fraction=0.6))
 
     def test_where_there_is_no_set(self):
-        with self.assertRaisesRegex(InputError, "nowhere: expected a folder, received a path where there is nothing"):
+        with self.assertRaisesRegex(InputError, "nowhere: expected the folder of a data set, found nothing"):
             load_index(self.folder / "nowhere", "train")
         (self.folder / "notes.txt").write_text("")
-        with self.assertRaisesRegex(InputError, "COCO json.*YOLO.*Pascal VOC.*found notes.txt"):
+        with self.assertRaisesRegex(InputError, "COCO.*YOLO.*Pascal VOC.*found notes.txt. Pass the folder"):
             load_index(self.folder, "train")
 
     def test_missing_split_tells_those_that_are_there(self):
         write_set(self.folder, [])
-        with self.assertRaisesRegex(InputError, "No split 'test'.*found train"):
+        with self.assertRaisesRegex(InputError, "expected the split 'test', found train"):
             load_index(self.folder, "test")
 
     def test_precedence_of_the_formats(self):
