@@ -10,6 +10,7 @@ import warnings
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 from PIL import Image
@@ -32,7 +33,8 @@ def tiny_backbone():
     x = keras.layers.Rescaling(1 / 255, name="scale")(x)
     maps = {}
     for level, filters in (("P1", 4), ("P2", 4), ("P3", 8), ("P4", 8)):
-        x = keras.layers.Conv2D(filters, 3, 2, padding="same", name=f"{level}_conv")(x)
+        kernel = keras.initializers.GlorotUniform(seed=filters)  # equal in every detector
+        x = keras.layers.Conv2D(filters, 3, 2, "same", kernel_initializer=kernel, name=f"{level}_conv")(x)
         x = keras.layers.Activation("relu")(keras.layers.BatchNormalization(name=f"{level}_norm")(x))
         maps[level] = x
     return keras.Model(images, {level: maps[level] for level in LEVELS})
@@ -351,8 +353,9 @@ class FitTest(ContractCase):
 
     def test_evaluate_as_list_and_dict(self):
         found = self.detector.evaluate(dataset(), verbose=0, return_dict=True)
-        self.assertAllClose(self.detector.evaluate(dataset(), verbose=0), list(found.values()))
-        self.assertEqual(list(found), self.detector.metrics_names)
+        names = self.detector.metrics_names
+        self.assertEqual(names[0], "loss")
+        self.assertAllClose(self.detector.evaluate(dataset(), verbose=0), [found[name] for name in names])
 
     def test_test_on_batch_changes_nothing(self):
         before = weights_of(self.detector)
@@ -367,6 +370,7 @@ class FitTest(ContractCase):
         self.assertNotAllEqual(weights_of(self.detector)["head/P3_box_logits/bias"], before["head/P3_box_logits/bias"])
 
 
+@pytest.mark.slow
 class GraphTest(ContractCase):
     def test_eager_graph_and_several_steps_per_execution_agree(self):
         found = []
@@ -379,6 +383,7 @@ class GraphTest(ContractCase):
             self.assertAllClose(bias, found[0][1], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 class MovingAverageTest(ContractCase):
     """Outside the training steps the averaged weights are the detector's."""
 
@@ -639,18 +644,19 @@ class FileTest(ContractCase):
         self.assertEqual([v.path for v in made.variables], [v.path for v in detector.variables])
         self.assertEqual(made.class_names, CLASSES)
 
+    @pytest.mark.slow
     def test_what_was_scored_is_what_was_saved(self):
         images = [(f"{number}.png", SIZE, SIZE) for number in range(4)]
         boxes = [annotation([4, 4, 20, 20], image_id=number, category_id=1) for number in range(1, 5)]
         categories = [{"id": 1, "name": "cell"}, {"id": 2, "name": "other"}]
         for split in ("train", "val"):
             write_set(self.folder, boxes, images=images, categories=categories, split=split)
-        options = {"image_size": SIZE, "batch_size": 2}
+        options = {"image_size": SIZE, "batch_size": 2, "augment": None}
         train, val = (kyolo.data.make_dataset(self.folder, split, **options) for split in ("train", "val"))
-        detector = compiled(keras.optimizers.Adam(0.01), ema_decay=0.9, run_eagerly=True)
+        detector = compiled(keras.optimizers.Adam(0.02), ema_decay=0.5)
         path = self.folder / "best.keras"
         best = keras.callbacks.ModelCheckpoint(path, monitor="val_ap", mode="max", save_best_only=True)
-        history = detector.fit(train, epochs=3, validation_data=val, verbose=0, callbacks=[CocoAP(val), best]).history
+        history = detector.fit(train, epochs=12, validation_data=val, verbose=0, callbacks=[CocoAP(val), best]).history
         self.assertGreater(max(history["val_ap"]), 0)
         again = kyolo.evaluate(keras.saving.load_model(path), val)
         self.assertAlmostEqual(again["ap"], max(history["val_ap"]), delta=1e-6)
@@ -660,9 +666,9 @@ class FileTest(ContractCase):
 
 class BackendTest(ContractCase):
     def test_other_backends_are_refused_in_one_line(self):
-        code = "import keras, kyolo; kyolo.Detector"
+        code = "import kyolo"
         done = subprocess.run(  # noqa: PLW1510 (it fails)
-            [sys.executable, "-c", code], env={**os.environ, "KERAS_BACKEND": "numpy"}, capture_output=True, text=True
+            [sys.executable, "-c", code], env={**os.environ, "KERAS_BACKEND": "jax"}, capture_output=True, text=True
         )
         self.assertNotEqual(done.returncode, 0)
         self.assertRegex(done.stderr.strip().splitlines()[-1], "KERAS_BACKEND.*tensorflow")

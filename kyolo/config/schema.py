@@ -118,8 +118,7 @@ class ScheduleConfig(Block):
     warmup_epochs: float = setting(
         3.0,
         minimum=0,
-        doc="Epochs of linear warm-up; half of train.epochs in runs that are not longer. Meanwhile the decline has "
-        "begun: the rate stays below learning_rate.",
+        doc="Epochs of linear warm-up, half of a training that is not longer. The rate stays below learning_rate.",
     )
     final_fraction: float = setting(0.01, minimum=0, maximum=1, doc="Last learning rate / learning_rate.")
 

@@ -14,7 +14,7 @@ from kyolo.errors import to_line
 
 # Such boxes cannot be trained on; whether they count when a detector is scored is the format's choice.
 SCORABLE = ("box without area", "box outside the image", "box given twice")
-MIN_CLIP = 0.5  # Pixels. A box that sticks out by less is clipped without a note: rounded fractions do.
+MIN_CLIP = 0.01  # Pixels. A box that sticks out by less is clipped without a note: rounded fractions do.
 _FLOAT32 = struct.Struct("4f")
 
 

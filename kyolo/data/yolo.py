@@ -36,11 +36,13 @@ class YoloSplit:
         yaml: `data.yaml`, or another file that says where the split lies.
         class_names: in the order of the labels.
         places: folders of images, and text files that list images.
+        keypoints: how many numbers of keypoints a row has; None without `kpt_shape`.
     """
 
     yaml: Path
     class_names: tuple[str, ...]
     places: tuple[Path, ...]
+    keypoints: int | None = None
 
 
 def find_splits(folder: Path, options: ReadOptions) -> dict[str, YoloSplit | MissingSplit]:
@@ -60,7 +62,7 @@ def find_splits_of(file: Path, options: ReadOptions) -> dict[str, YoloSplit | Mi
 
 def _splits_of(file: Path, content: dict, options: ReadOptions) -> dict[str, YoloSplit | MissingSplit]:
     """Return the splits of a mapping with names, train, val and test."""
-    names = _read_names(file, content)
+    names, keypoints = _read_names(file, content), _read_keypoints(file, content)
     finder = PathFinder(file.parent, allow_outside=options.allow_outside)
     splits: dict[str, YoloSplit | MissingSplit] = {}
     for split, keys in SPLITS.items():
@@ -68,7 +70,7 @@ def _splits_of(file: Path, content: dict, options: ReadOptions) -> dict[str, Yol
         if key is not None:
             try:
                 places = [_locate(finder, key, text, file, content) for text in _as_texts(content[key], file)]
-                splits[split] = YoloSplit(file, names, tuple(places))
+                splits[split] = YoloSplit(file, names, tuple(places), keypoints)
             except InputError as error:  # It counts only for those who want this split.
                 splits[split] = MissingSplit(str(error))
     return splits
@@ -95,7 +97,6 @@ def read_split(
         InputError: there is no image or not one .txt, or a path leads out of the data set.
     """
     builder = IndexBuilder(files.class_names, wanted=wanted)
-    keypoints = _read_keypoints(files.yaml)
     finder = PathFinder(folder, allow_outside=options.allow_outside)
     images, others = list_images(finder, files.places)
     labels = {path: label_of(finder, path) for path in (*images, *others)}
@@ -120,7 +121,7 @@ def read_split(
             kind = "corrupt image" if os.path.isfile(path) else "missing image"
             builder.skip(kind, images[path], _count_rows(label))
             continue
-        _add_labelled(builder, path, images[path], size, label, relative_name(label, folder), keypoints)
+        _add_labelled(builder, path, images[path], size, label, relative_name(label, folder), files.keypoints)
     for path in others:
         if builder.wants(path.name):
             builder.skip(OTHER_FORMAT, relative_name(path, folder), _count_rows(labels[path]))
@@ -194,9 +195,9 @@ def _add_labelled(
                 )
 
 
-def _read_keypoints(file: Path) -> int | None:
+def _read_keypoints(file: Path, content: dict) -> int | None:
     """Return how many numbers of keypoints a row has by `kpt_shape`, None where data.yaml does not give it."""
-    shape = _load_yaml(file).get("kpt_shape")
+    shape = content.get("kpt_shape")
     if shape in (None, "", "null", "~"):
         return None
     sides = [as_id(side) for side in shape] if isinstance(shape, list) else []

@@ -194,7 +194,7 @@ class PathsTest(TestCase):
             {**content["images"][0], "id": number, "file_name": f"cam{number}/0.png"} for number in (1, 2)
         ]
         (self.folder / "annotations/instances_train.json").write_text(json.dumps(content))
-        with self.assertRaisesRegex(InputError, "found none among 2; first problem: missing image"):
+        with self.assertRaisesRegex(InputError, "got none. First problem: missing image"):
             load_index(self.folder, "train")
 
 

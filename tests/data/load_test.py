@@ -213,8 +213,8 @@ class LoadIndexTest(tf.test.TestCase, parameterized.TestCase):
             write_voc(self.folder, {"a": [("cell", *box) for box in corners]})
         problems = load_index(self.folder, "train").problems
         self.assertEqual(problems.boxes, 2)
-        self.assertEqual(problems.clipped, int(beyond > 0.01))
-        self.assertEqual("boxes clipped to the image" in problems.table(), beyond > 0.01)
+        self.assertLen(problems.notes.get("box clipped to its image", ()), int(beyond > 0.01))
+        self.assertEqual("note: box clipped to its image" in problems.table(), beyond > 0.01)
 
     def test_quick_check_prints_nothing(self):
         write_set(self.folder, [])
