@@ -10,8 +10,8 @@ import keras
 import kyolo
 
 
-def main(argv: list[str] | None = None) -> kyolo.Detector:
-    """Train a detector on a data set; return the best one, as it was saved."""
+def main(argv: list[str] | None = None) -> dict:
+    """Train a detector on a data set, save the best one, and return Keras' history."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", help="folder of a data set")
     parser.add_argument("output", help=".keras file to write")
@@ -27,10 +27,11 @@ def main(argv: list[str] | None = None) -> kyolo.Detector:
     detector = kyolo.YOLOv8(arguments.size, class_names=train.class_names, image_size=arguments.image_size)
     detector.compile(keras.optimizers.AdamW(1e-3), kyolo.losses.DetectionLoss(box="siou"), ema_decay=0.9999)
     best = keras.callbacks.ModelCheckpoint(arguments.output, monitor="val_ap", mode="max", save_best_only=True)
-    detector.fit(train, epochs=arguments.epochs, validation_data=val, callbacks=[kyolo.callbacks.CocoAP(val), best])
-    return keras.saving.load_model(arguments.output)
+    callbacks = [kyolo.callbacks.CocoAP(val), best]
+    history = detector.fit(train, epochs=arguments.epochs, validation_data=val, callbacks=callbacks).history
+    print(f"best AP {max(history['val_ap']):.3f}: {arguments.output}")
+    return history
 
 
 if __name__ == "__main__":
-    detector = main()
-    print(detector.nms, detector.class_names)
+    main()
