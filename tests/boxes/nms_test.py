@@ -107,6 +107,28 @@ class NMSTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(num_detections, 1)
         self.assertAllEqual(found_boxes[0], [0.0, 0.0, 0.5, 0.5])
 
+    @parameterized.parameters(False, True)
+    def test_boxes_outside_the_window_are_not_counted(self, multi_label):
+        # The image is the middle of the input, from y = 0.25 to 0.75. Of the four best boxes the first lies in the
+        # padding above, the second touches the image's edge, the third is outside the input; two may be listed.
+        boxes = [
+            [
+                [0.1, 0.0, 0.5, 0.2],
+                [0.1, 0.75, 0.5, 0.9],
+                [1.2, 0.3, 1.5, 0.5],
+                [0.1, 0.1, 0.5, 0.5],
+                [0.6, 0.3, 0.9, 0.6],
+            ]
+        ]
+        scores = [[[0.9], [0.8], [0.7], [0.6], [0.5]]]
+        settings = {**SETTINGS, "multi_label": multi_label, "max_detections": 2}
+        found, _, _, count = batched_nms(boxes, scores, window=[[0.0, 0.25, 1.0, 0.75]], **settings)
+        self.assertAllEqual(count, [2])
+        self.assertAllClose(found[0], [boxes[0][3], boxes[0][4]])
+        _, found_scores, _, count = batched_nms(boxes, scores, **{**settings, "max_detections": 9, "confidence": 0.0})
+        self.assertAllEqual(count, [4])  # without a window only the box outside the input is dropped
+        self.assertAllClose(found_scores[0, :4], [0.9, 0.8, 0.6, 0.5])
+
     def test_the_best_candidates_compete(self):
         # 400 points x 80 classes = 32,000 pairs: 2,000 more than compete. All points share one box, so a class keeps
         # its best point, if that is among the 30,000 best: here the scores of class 0 are the lowest of all.

@@ -86,6 +86,23 @@ class PredictTest(tf.test.TestCase):
             (alone,) = self.predict([path], confidence=0.55)
             self.assertAllClose(one["boxes"], alone["boxes"], atol=1e-3)
 
+    def test_boxes_in_the_padding_are_no_detections(self):
+        class Padded(TinyDetector):
+            """Finds one object in the padding above a wide image, and one in the image."""
+
+            def decode(self, outputs, image_size):
+                del image_size
+                count = tf.shape(outputs)[0]
+                boxes = tf.constant([[[10.0, 0.0, 60.0, 5.0], [10.0, 20.0, 60.0, 40.0]]])
+                return tf.tile(boxes, [count, 1, 1]), tf.tile([[[0.9, 0, 0], [0.8, 0, 0]]], [count, 1, 1])
+
+        # 192 x 48 pixels become 96 x 24 in the middle of 96 x 64: rows 0 to 20 are padding, and one pixel is half one.
+        image = np.zeros((48, 192, 3), np.uint8)
+        (self.folder / "wide.png").write_bytes(tf.io.encode_png(image).numpy())
+        (found,) = predict_paths(Padded(), [self.folder / "wide.png"], max_detections=1)
+        self.assertAllClose(found["boxes"], [[20, 0, 120, 40]])
+        self.assertAllClose(found["scores"], [0.8])
+
     def test_nothing_found(self):
         (found,) = self.predict([self.folder / "val" / "0.png"], confidence=1.0)
         self.assertEqual({**found, "image": ""}, {"image": "", "boxes": [], "scores": [], "labels": [], "names": []})
