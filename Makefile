@@ -1,4 +1,4 @@
-# make quickstart | install | test | test-all | reliability | mutants | lint | web-demo: each makes its own .venv when there is none.
+# make quickstart | install | test | test-all | newest-keras | reliability | mutants | lint | web-demo: each makes its own .venv when there is none.
 
 PYTHON ?= $(firstword $(foreach python,python3.13 python3.12 python3.11 python3,$(shell \
     $(python) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $(python))))
@@ -6,7 +6,7 @@ INSTALLED := .venv/.installed
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -q --numprocesses auto --dist loadscope --no-loadscope-reorder
 
-.PHONY: quickstart install test test-all reliability mutants lint web-demo
+.PHONY: quickstart install test test-all newest-keras reliability mutants lint web-demo
 
 quickstart: $(INSTALLED)
 	$(BIN)/python tools/quickstart.py
@@ -19,6 +19,12 @@ test: $(INSTALLED)
 
 test-all: test
 	$(PYTEST) -m slow
+
+# Brings .venv to the newest Keras that setup.cfg allows, and tests every private name that kyolo uses of it.
+KERAS := $(shell sed -n 's/^ *\(keras >=.*\)/\1/p' setup.cfg)
+newest-keras: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --upgrade "$(KERAS)"
+	$(BIN)/python -m pytest -q tests/compat_test.py
 
 # Minutes a try: trainings are killed at random moments and must end as one that was not.
 TRIES ?= 20
