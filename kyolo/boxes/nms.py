@@ -132,12 +132,12 @@ def batched_nms(
 
 def _without_empty_boxes(boxes: tf.Tensor, scores: tf.Tensor, window: tf.Tensor | None) -> tf.Tensor:
     """Return the scores, 0 for boxes without area in the window: no threshold lets that pass."""
-    x1, y1, x2, y2 = tf.unstack(boxes, axis=-1)  # (B, A)
+    low, high = boxes[..., :2], boxes[..., 2:]  # no ops of several outputs: int8 conversion does not find them
     if window is not None:
-        left, top, right, bottom = tf.unstack(tf.cast(window, boxes.dtype)[:, None], axis=-1)  # (B, 1)
-        x1, y1, x2, y2 = tf.maximum(x1, left), tf.maximum(y1, top), tf.minimum(x2, right), tf.minimum(y2, bottom)
-    empty = tf.logical_or(x1 >= x2, y1 >= y2)
-    return tf.where(empty[..., None], tf.zeros([], scores.dtype), scores)
+        window = tf.cast(window, boxes.dtype)[:, None]  # (B, 1, 4)
+        low, high = tf.maximum(low, window[..., :2]), tf.minimum(high, window[..., 2:])
+    has_area = tf.reduce_all(low < high, axis=-1, keepdims=True)  # (B, A, 1)
+    return scores * tf.cast(has_area, scores.dtype)
 
 
 def _with_a_point(boxes: tf.Tensor, scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -249,9 +249,11 @@ class _EpochEnds(keras.callbacks.Callback):
         self.progress = progress
 
     def on_train_begin(self, logs=None):
-        self.progress.num_batches = self.params.get("steps")
+        self.progress.num_batches, self.begun = self.params.get("steps"), False
 
     def on_epoch_begin(self, epoch, logs=None):
+        if not self.begun:  # not always the `initial_epoch` of `fit`: BackupAndRestore continues at another
+            self.progress.initial_epoch, self.begun = epoch, True
         self.progress.epoch = epoch
 
     def on_epoch_end(self, epoch, logs=None):

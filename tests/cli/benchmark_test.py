@@ -20,7 +20,7 @@ class BenchmarkTest(RunTestCase):
     def setUp(self):
         super().setUp()
         tiny = TinyDetector()
-        tiny.num_classes = 3
+        tiny.num_classes, tiny.image_size = 3, (64, 64)
         self.enterContext(mock.patch.object(kyolo.training.Run, "load_detector", return_value=tiny))
 
     def benchmark(self, *arguments):
@@ -67,7 +67,7 @@ class BenchmarkTest(RunTestCase):
     def test_a_detector_that_no_export_equals(self):
         """TinyDetector whose graphs are off by 1 in each logit: the Keras model's own row is left."""
         tiny = TinyDetector(graph_error=1.0)
-        tiny.num_classes = 3
+        tiny.num_classes, tiny.image_size = 3, (64, 64)
         with mock.patch.object(kyolo.training.Run, "load_detector", return_value=tiny):
             code, stdout, stderr = self.benchmark("--set", "evaluation.confidence=0.5")
         self.assertEqual(code, 2, stderr)  # only data.* may be set

@@ -5,8 +5,9 @@ import json
 import numpy as np
 from absl.testing import absltest
 
-from kyolo.data import Augmentation, make_dataset, write_shapes
+from kyolo.data import Augmentation, write_shapes
 from tests.data.sets import annotation, write_set, write_yolo
+from tests.data.streams import endless
 from tests.test_case import TestCase
 
 
@@ -66,7 +67,7 @@ class FormatsTrainAlikeTest(TestCase):
 
     def batches(self, name):
         """All of two epochs, with mosaic in the first only, of the set in a format."""
-        stream = make_dataset(
+        stream = endless(
             self.folder / name, image_size=64, batch_size=4, epochs=2, augment=Augmentation(mosaic=1.0, close_mosaic=1)
         )
         return list(stream.take(2 * stream.steps_per_epoch).as_numpy_iterator())

@@ -147,7 +147,7 @@ class TrainTest(TestCase):
         (["freeze=[backbone, head/P7]"], "train.freeze.1", "head/P3, head/P4, head/P5", "'head/P7'"),
         (["freeze=[backbone, top, neck, head]"], "train.freeze:", "left to train"),
         (["optimizer.learning_rate_factors={tail: 2}"], "learning_rate_factors.tail:", "backbone, top, neck, head"),
-        (["freeze=[neck]", "optimizer.learning_rate_factors={neck: 2}"], "factors.neck:", "received frozen ones"),
+        (["freeze=[neck]", "optimizer.learning_rate_factors={neck: 2}"], "factors.neck:", "got frozen ones"),
     )
     def test_names_of_layers_are_checked(self, settings, *parts):
         small = ["--set", "model.backbone.size=p", "--set", "model.num_classes=2", "--dry-run"]

@@ -78,7 +78,8 @@ class CocoMetricsTest(tf.test.TestCase):
         # As pycocotools has it, on purpose: our figures are equal to its figures.
         truth = truth_of([(10, 10, 20, 20)])
         truth["annotations"][0]["id"] = 0
-        self.assertEqual(coco_metrics(truth, [result((10, 10, 20, 20))])["ap"], 0.0)
+        with self.assertWarnsRegex(UserWarning, "annotation id 0"):
+            self.assertEqual(coco_metrics(truth, [result((10, 10, 20, 20))])["ap"], 0.0)
 
     def test_nothing_found_and_nothing_to_find(self):
         self.assertEqual(coco_metrics(truth_of([(10, 10, 20, 20)]), [])["ap"], 0.0)
@@ -159,7 +160,9 @@ def random_set(num_images=11, batch_size=4, num_classes=3):
         "size": np.tile(np.int32([64, 128]), (num_images, 1)),
     }
     dataset = tf.data.Dataset.from_tensor_slices((images, targets)).batch(batch_size)
-    dataset.index = SimpleNamespace(truth=truth, category_ids=category_ids, class_names=("2", "5", "90"))
+    dataset.index = SimpleNamespace(
+        truth=truth, category_ids=category_ids, num_images=num_images, class_names=("2", "5", "90")
+    )
     return detector, dataset, noisy, scores
 
 

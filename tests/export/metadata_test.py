@@ -41,10 +41,11 @@ class MetadataTest(tf.test.TestCase, parameterized.TestCase):
         # Noise in every pixel: no two points have equal scores.
         self.images = list(np.random.default_rng(0).integers(0, 256, (3, *IMAGE_SIZE, 3), dtype=np.uint8))
 
-    def export(self, **options):
+    def export(self, class_names=CLASS_NAMES, **options):
         path = self.folder / "detector.tflite"
-        options = {"nms": SETTINGS, "metadata": True, "class_names": CLASS_NAMES, "images": self.images} | options
-        to_tflite(TinyDetector(image_fit="stretch"), path, calibration=self.images, **options)
+        options = {"nms": SETTINGS, "metadata": True, "images": self.images} | options
+        detector = TinyDetector(image_fit="stretch", class_names=class_names)
+        to_tflite(detector, path, calibration=self.images, **options)
         return path
 
     @parameterized.parameters({}, {"precision": "int8", "input_type": "uint8"})

@@ -82,7 +82,7 @@ class ParityTest(tf.test.TestCase, parameterized.TestCase):
     def test_outputs(self):
         boxes, scores = [[0, 0, 10, 10], [5, 5, 400, 20]], [[0.1, 0.2], [0.3, 0.4]]
         moved, other = [[0, 0, 10, 12], [5, 5, 500, 20]], [[0.1, 0.2], [0.3, 0.9]]  # beyond the image nothing counts
-        report = compare_outputs(Points(boxes, scores), Points(moved, other), [np.zeros((*SIZE, 3))] * 2, SIZE)
+        report = compare_outputs(Points(boxes, scores), Points(moved, other), [np.zeros((*SIZE, 3))] * 2)
         self.assertEqual((report.images, report.compared), (2, 4))
         self.assertAllClose(
             [report.box_error, report.mean_box_error, report.score_error, report.mean_score_error], [2, 1, 0.5, 0.125],
@@ -91,7 +91,7 @@ class ParityTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_no_number_is_not_agreement(self):
         report = compare_outputs(
-            Points([[0, 0, 1, 1]], [[0.5]]), Points([[0, 0, 1, 1]], [[np.nan]]), [np.zeros((*SIZE, 3))], SIZE
+            Points([[0, 0, 1, 1]], [[0.5]]), Points([[0, 0, 1, 1]], [[np.nan]]), [np.zeros((*SIZE, 3))]
         )
         with self.assertRaisesRegex(ExportError, "received 0 px, nan"):
             report.check("float32", SIZE)

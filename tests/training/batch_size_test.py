@@ -66,10 +66,9 @@ class BatchSizeTest(tf.test.TestCase, parameterized.TestCase):
         detector = mock.Mock(fit=fit, strides=(16, 32))
         info = {"reset_memory_stats": lambda device: calls.append(f"reset {device}"),
                 "get_memory_info": lambda device: {"peak": (1 + calls[-1]) * GIB}}  # noqa: ARG005  # fmt: skip
-        devices = [types.SimpleNamespace(device_type=kind, memory_limit=20 * GIB) for kind in ("CPU", "GPU")]
         with (
             mock.patch.object(tf.config, "list_physical_devices", return_value=["a GPU"]),
-            mock.patch.object(batch_size.device_lib, "list_local_devices", return_value=devices),
+            mock.patch.object(batch_size._compat, "gpu_memory_limits", return_value=[20 * GIB]),
             mock.patch.object(batch_size, "build_detector", return_value=detector),
             mock.patch.multiple(tf.config.experimental, **info),
         ):
