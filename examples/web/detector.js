@@ -83,7 +83,8 @@ export class Detector {
       box: [x(left), y(top), x(right), y(bottom)],
       ...rest,
     }));
-    return {detections, networkMs};
+    const inImage = ({box: [left, top, right, bottom]}) => left < right && top < bottom; // the others lie in the padding
+    return {detections: detections.filter(inImage), networkMs};
   }
 
   /** The file's outputs by name, where the image lay in its input, and the time of the network alone. */
