@@ -68,7 +68,7 @@ def fit_warmup(config: Config) -> Config:
         config: the configuration.
 
     Example:
-        >>> fit_warmup(apply_overrides(Config(), ["train.epochs=1"])).train.schedule.warmup_epochs
+        >>> fit_warmup(kyolo.Config(train={"epochs": 1})).train.schedule.warmup_epochs
         0.5
     """
     train = config.train
