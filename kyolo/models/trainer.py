@@ -161,7 +161,7 @@ class DetectorTrainer(BuiltModel):
         callbacks = given["callbacks"]
         if isinstance(callbacks, keras.callbacks.CallbackList):
             given["callbacks"] = keras.callbacks.CallbackList(
-                [_EpochEnds(progress), *callbacks.callbacks], model=self, **callbacks.params
+                [_EpochEnds(progress), *callbacks.callbacks], add_history=True, model=self, **callbacks.params
             )
         else:
             given["callbacks"] = [_EpochEnds(progress), *_as_list(callbacks)]
