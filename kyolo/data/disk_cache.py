@@ -53,7 +53,7 @@ class DiskCache:
         try:
             return np.load(self.file(path), allow_pickle=False)
         except (OSError, ValueError, EOFError):
-            with contextlib.suppress(OSError):  # It is written anew, if that is possible at all.
+            with contextlib.suppress(OSError):  # It is written again, if that is possible at all.
                 self.file(path).unlink(missing_ok=True)
             return None
 

@@ -113,7 +113,7 @@ class ExponentialMovingAverage:
             store[_key("ema_trained", source)] = trained[source.path]
 
     def load(self, store):
-        """Read what `save` wrote; the averages are swapped in afterwards. From any other file: start anew.
+        """Read what `save` wrote; the averages are swapped in afterwards. From any other file: restart the average.
 
         Raises:
             ValueError: the file holds an average of other variables.

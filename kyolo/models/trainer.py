@@ -182,25 +182,20 @@ class DetectorTrainer(BuiltModel):
         return logs
 
     def make_train_function(self, force=False):
-        made = self.train_function is not None and not force
-        super().make_train_function(force)
-        if not made:
-            self.train_function = self._on_weights("swap_out", self.train_function)
-        return self.train_function
+        return self._make("train_function", super().make_train_function, "swap_out", force)
 
     def make_test_function(self, force=False):
-        made = self.test_function is not None and not force
-        super().make_test_function(force)
-        if not made:
-            self.test_function = self._on_weights("swap_in", self.test_function)
-        return self.test_function
+        return self._make("test_function", super().make_test_function, "swap_in", force)
 
     def make_predict_function(self, force=False):
-        made = self.predict_function is not None and not force
-        super().make_predict_function(force)
-        if not made:
-            self.predict_function = self._on_weights("swap_in", self.predict_function)
-        return self.predict_function
+        return self._make("predict_function", super().make_predict_function, "swap_in", force)
+
+    def _make(self, name, make, swap, force):
+        """Let Keras make a function, unless it has, and swap the averages before each call of it."""
+        if getattr(self, name) is None or force:
+            make(force)
+            setattr(self, name, self._on_weights(swap, getattr(self, name)))
+        return getattr(self, name)
 
     def _on_weights(self, swap, function):
         """Return a function that first swaps the averages in or out, if there are any."""
