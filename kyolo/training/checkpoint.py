@@ -53,7 +53,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         InputError: when there is none, or when it is damaged: the zip's checksums find flipped bits.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here: np.load leaves its own file open when it is damaged.
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
         state = json.loads(arrays.pop(STATE).tobytes())
     except FileNotFoundError:
