@@ -3,6 +3,7 @@
 import collections
 import math
 import re
+import warnings
 from typing import Any, NamedTuple
 
 import keras
@@ -97,7 +98,10 @@ def loaded(model, weights):
     """
     if weights is not None:
         try:
-            model.load_weights(weights)
+            with warnings.catch_warnings():
+                # Keras misses its list of operations in every file, and loads the layers, which hold the weights.
+                warnings.filterwarnings("ignore", "Skipping nested container at '_operations_by_depth", UserWarning)
+                model.load_weights(weights)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise weights_error(weights, error, "of the same size, saved by Keras") from error
     return model
