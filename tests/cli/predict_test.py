@@ -49,7 +49,8 @@ class PredictImagesTest(PredictTestCase):
         self.assertCountEqual(
             [path.name for path in output.iterdir()], ["000000.jpg", "000001.jpg", "000002.jpg", "predictions.jsonl"]
         )
-        self.assertEqual(Image.open(output / "000000.jpg").size, (64, 64))
+        with Image.open(output / "000000.jpg") as picture:
+            self.assertEqual(picture.size, (64, 64))
         self.assertEqual([path.name for path in output.parent.iterdir()], ["pictures"])
 
     def test_defaults_show_sure_detections_only(self):
