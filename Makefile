@@ -4,7 +4,7 @@ PYTHON ?= $(firstword $(foreach python,python3.13 python3.12 python3.11 python3,
     $(python) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $(python))))
 INSTALLED := .venv/.installed
 BIN := .venv/bin
-PYTEST := $(BIN)/python -m pytest -q --numprocesses auto --dist loadscope --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -q --numprocesses auto --dist loadscope --no-loadscope-reorder --durations 12
 
 .PHONY: quickstart install test test-all newest-keras reliability mutants lint web-demo
 

@@ -38,6 +38,7 @@ SETTINGS = ("model.levels=[P4, P5]", "train.epochs=1", "train.schedule.warmup_ep
 SMALL = (  # the same in seconds
     ("image_size=320", "image_size=64"),
     ("epochs=60", "epochs=1"),
+    ('YOLOv8("n"', 'YOLOv8("p"'),
     ('["model.num_classes=5"', '["model.backbone.size=p", "model.num_classes=5"'),
 )
 
@@ -61,6 +62,7 @@ def write_place(folder):
     (sets / "bccd").symlink_to("set")
     (sets / "images").symlink_to("set/val")
     write_video(sets / "street.mp4")
+    shutil.copy(sets / "set/val/000000.jpg", folder / "photo.jpg")
     shutil.copytree(ROOT / "configs", folder / "configs")
     train = ["train", "--config", folder / "configs/quickstart.yaml", "--data", sets / "set"]
     run_kyolo([*train, "--output", folder / "saved_models/mine", *(x for text in SETTINGS for x in ("--set", text))])

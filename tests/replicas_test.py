@@ -6,11 +6,13 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 from absl.testing import absltest
 
 from tests.test_case import ROOT
 
 
+@pytest.mark.slow
 class ReplicasTest(absltest.TestCase):
     def test_every_optimizer_sums_gradients_first(self):
         done = subprocess.run(

@@ -3,6 +3,7 @@
 import json
 from unittest import mock
 
+import pytest
 from absl.testing import absltest
 
 import kyolo
@@ -16,6 +17,7 @@ VARIANTS = [
 FAILURES = "expected the same results of all exports, received others of tflite float16, tflite float16 nms"
 
 
+@pytest.mark.slow
 class BenchmarkTest(RunTestCase):
     def setUp(self):
         super().setUp()

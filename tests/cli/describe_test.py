@@ -5,6 +5,7 @@ import json
 from unittest import mock
 
 import keras
+import pytest
 from absl.testing import absltest
 
 from tests.test_case import ROOT, TestCase
@@ -98,6 +99,7 @@ class DescribeTest(TestCase):
         self.assertIn("751,881  0.741", lines[6])
         self.assertEqual(lines[8], f"{CONFIG}: 3 classes, one image of 320 x 320 pixels")
 
+    @pytest.mark.slow
     def test_latency(self):
         latency = ("--latency", "--threads", "1", "--against", self.write("model: {backbone: {size: s}}\n"), "--json")
         first, second = json.loads(self.describe(*latency, "--set", "data.image_size=128"))["configs"]

@@ -68,6 +68,7 @@ class TinyTest(WithFiles, tf.test.TestCase, parameterized.TestCase):
         self.assertTrue(path.exists())
 
     @parameterized.parameters("float32", "float16", "dynamic", "int8")
+    @pytest.mark.slow
     def test_an_export_that_differs_is_not_kept(self, precision):
         # 1 on a logit near 0 moves a score by about 0.2.
         path = self.folder / "differs" / "detector.tflite"

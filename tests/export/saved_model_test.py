@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from PIL import Image
 
@@ -51,6 +52,7 @@ class SavedModelTest(tf.test.TestCase):
         (detections,) = predictor.predict([(network_input[None], parameters[None], [image.shape[:2]])])
         return detections
 
+    @pytest.mark.slow
     def test_in_a_process_without_kyolo(self):
         # Batches of one, one and two images, of three sizes.
         batches = {"a": self.images[0][None], "b": self.images[1][None], "c": np.stack([self.images[2]] * 2)}

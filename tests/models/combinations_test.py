@@ -39,8 +39,19 @@ COMBINATIONS = [
 ]
 
 
-@pytest.mark.slow
-class CombinationsTest(tf.test.TestCase, parameterized.TestCase):
+# One of each kind of backbone; tests/export has the precisions.
+EXPORTED = [COMBINATIONS[i] for i in (0, 4, 6, 9, 10)]
+
+
+def build(backbone, levels, place, kind):
+    attention = (AttentionConfig(kind=kind, at=place),)
+    backbone = BackboneConfig(**backbone)
+    return kyolo.build_detector(ModelConfig(num_classes=3, levels=levels, backbone=backbone, attention=attention))
+
+
+class BackbonesCase(tf.test.TestCase, parameterized.TestCase):
+    """A folder of its own that holds the backbone `own.keras`, and the example's backbone registered."""
+
     def setUp(self):
         super().setUp()
         self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
@@ -48,27 +59,23 @@ class CombinationsTest(tf.test.TestCase, parameterized.TestCase):
         self.addCleanup(registry._registered["backbone"].clear)
         sys.modules.pop("examples.custom_backbone", None)
         with contextlib.chdir(ROOT):
-            self.own = importlib.import_module("examples.custom_backbone").separable_net
+            own = importlib.import_module("examples.custom_backbone").separable_net
+        own(width=8).save("own.keras")
+        self.images = np.random.default_rng(0).integers(0, 256, (4, 64, 128, 3)).astype("uint8")
 
+
+@pytest.mark.slow
+class TrainingTest(BackbonesCase):
     def test_each_is_there(self):
         blocks, runs, places, kinds = zip(*COMBINATIONS, strict=True)
         self.assertEqual({block["kind"] for block in blocks}, set(registry.names("backbone")))
         self.assertEqual((set(runs), set(places)), (set(RUNS), set(PLACES)))
         self.assertEqual(set(kinds), set(registry.names("attention")))
+        self.assertEqual({block["kind"] for block, *_ in EXPORTED}, set(registry.names("backbone")))
 
     @parameterized.parameters(*COMBINATIONS)
-    def test_trains_saves_loads_and_exports(self, backbone, levels, place, kind):
-        self.own(width=8).save("own.keras")
-        detector = kyolo.build_detector(
-            ModelConfig(
-                num_classes=3,
-                levels=levels,
-                backbone=BackboneConfig(**backbone),
-                attention=(AttentionConfig(kind=kind, at=place),),
-            )
-        )
-        random = np.random.default_rng(0)
-        images = random.integers(0, 256, (4, 64, 128, 3)).astype("uint8")
+    def test_trains_saves_and_loads(self, *combination):
+        detector = build(*combination)
         truth = {
             "boxes": np.float32([[[8, 8, 40, 40], [50, 10, 100, 60]]] * 4),
             "labels": np.int32([[0, 2]] * 4),
@@ -76,7 +83,7 @@ class CombinationsTest(tf.test.TestCase, parameterized.TestCase):
         }
         detector.compile(optimizer=keras.optimizers.Adam(1e-3), loss=DetectionLoss())
         before = [variable.numpy() for variable in detector.trainable_variables]
-        losses = [detector.train_on_batch(images, truth) for _ in range(2)]
+        losses = [detector.train_on_batch(self.images, truth) for _ in range(2)]
         self.assertTrue(np.isfinite(losses).all())
         still = [
             variable.path
@@ -87,14 +94,23 @@ class CombinationsTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEmpty([path for path in still if "_box_" not in path])
         detector.save(self.folder / "detector.keras")
         loaded = keras.models.load_model(self.folder / "detector.keras")
-        expected = detector(images)
-        for name, output in loaded(images).items():
+        expected = detector(self.images)
+        for name, output in loaded(self.images).items():
             self.assertAllClose(output, expected[name], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+class ExportTest(BackbonesCase):
+    @parameterized.parameters(*EXPORTED)
+    def test_tflite(self, *combination):
         path = self.folder / "detector.tflite"
-        report = to_tflite(detector, path, images=list(images))
+        report = to_tflite(build(*combination), path, images=list(self.images))
         self.assertLess(report.box_error, 0.05)
         self.assertEqual(TFLiteDetector(path).num_classes, 3)
 
+
+@pytest.mark.slow
+class PlacesTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters(*RUNS)
     def test_every_place_of_a_run(self, *levels):
         """All at once, without a change to the outputs."""

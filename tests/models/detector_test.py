@@ -155,6 +155,7 @@ class DetectorTest(tf.test.TestCase, parameterized.TestCase):
         self.assertNotAllEqual(averaged[path], before[path])
         self.assertNotAllEqual(trained[path], before[path])
 
+    @pytest.mark.slow
     def test_state_of_the_loss_moves_in_training_only(self):
         detector = build(levels=("P3", "P4"))
         count, data = len(detector.variables), tf.data.Dataset.from_tensors(batch(2))

@@ -5,6 +5,7 @@ import zipfile
 import keras
 import keras_cv
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
@@ -63,6 +64,7 @@ class KerasBackboneTest(tf.test.TestCase, TestCase):
             self.assertGreater(np.std(x), 1e-3)
             self.assertAllClose(found[level], x, rtol=1e-4, atol=1e-4 * np.abs(x).max(), msg=level)
 
+    @pytest.mark.slow
     def test_a_run_is_loaded_as_it_was_trained(self):
         """Its average by name onto another build in the same program: nameless layers, dropout, a `Normalization`."""
         block = BackboneConfig(kind="keras", model="EfficientNetB0", layers=EFFICIENTNET_B0)
@@ -80,6 +82,7 @@ class KerasBackboneTest(tf.test.TestCase, TestCase):
         for name, output in trained(images).items():
             self.assertAllClose(loaded(images)[name], output, rtol=1e-5, atol=1e-5)
 
+    @pytest.mark.slow
     def test_every_weight_comes_from_the_seed(self):
         block = BackboneConfig(kind="keras", model="EfficientNetB0", layers=EFFICIENTNET_B0)
         first, second = (kyolo.build_detector(config(backbone=block)).weights for _ in range(2))

@@ -7,6 +7,7 @@ from unittest import mock
 import keras
 import keras_cv
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
@@ -63,6 +64,7 @@ class LightBackbonesTest(tf.test.TestCase, parameterized.TestCase):
                 self.assertEqual((type(layer).__name__, layer.momentum), ("BatchNorm", 0.97))
 
     @parameterized.parameters(*CHANNELS)
+    @pytest.mark.slow
     def test_weights_of_a_file_give_what_the_library_gives(self, kind, size):
         """Each map is one of the library's, the last one of its stride and channels: what the next stride reads."""
         theirs, random = library_model(kind, size), np.random.default_rng(0)

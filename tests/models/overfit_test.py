@@ -1,5 +1,6 @@
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 import kyolo
@@ -34,6 +35,7 @@ def drawn():
 
 
 class OverfitTest(tf.test.TestCase):
+    @pytest.mark.slow
     def test_learns_two_images_by_heart(self):
         """The whole way from pixels to boxes: wrong order, unit, label or sign anywhere and nothing is learned."""
         images, y_true = drawn()

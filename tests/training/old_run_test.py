@@ -9,6 +9,7 @@ import pathlib
 import shutil
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from kyolo.data import write_shapes
@@ -33,6 +34,7 @@ class OldRunTest(TestCase, tf.test.TestCase):
             for name, output in detector(image).items():
                 self.assertAllClose(output, self.expected[f"{weights}/{name}"], atol=1e-4)
 
+    @pytest.mark.slow
     def test_resumes_with_moved_data(self):
         run, data = self.folder / "run", self.folder / "set"
         shutil.copytree(RUN, run)

@@ -30,6 +30,7 @@ STATUS = r"^\d+\.\d ms the network, \d+\.\d ms the frame, \d+ threads?, \d+ obje
 SETTINGS = NMSSettings(confidence=0.55, iou=0.7, max_detections=100)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(MISSING), reason=f"needs {', '.join(MISSING)}")
 class PageTest(tf.test.TestCase, parameterized.TestCase):
     @classmethod

@@ -1,5 +1,6 @@
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
@@ -52,6 +53,7 @@ class TransferTest(tf.test.TestCase, parameterized.TestCase):
         for path in report.unused:
             self.assertIn("gam", path)
 
+    @pytest.mark.slow
     def test_another_level_and_another_number_of_classes(self):
         # P2 changes what the finest level is and with it the head's widths; what keeps its shape is placed, what does
         # not is named, and nothing is lost on the way.
