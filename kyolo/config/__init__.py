@@ -8,6 +8,8 @@ from kyolo.config.errors import ConfigError as ConfigError
 from kyolo.config.files import apply_overrides as apply_overrides
 from kyolo.config.files import config_to_dict as config_to_dict
 from kyolo.config.files import load_config as load_config
+from kyolo.config.files import load_variant as load_variant
+from kyolo.config.files import read_yaml as read_yaml
 from kyolo.config.files import save_config as save_config
 from kyolo.config.model import AssignerConfig as AssignerConfig
 from kyolo.config.model import AttentionConfig as AttentionConfig
@@ -58,7 +60,9 @@ __all__ = [
     "config_to_dict",
     "image_hw",
     "load_config",
+    "load_variant",
     "one_of",
+    "read_yaml",
     "save_config",
     "to_yaml",
     "training_hw",

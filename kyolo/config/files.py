@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from kyolo.config.blocks import Block, further_field, shorten
@@ -36,6 +36,32 @@ def load_config(path: str | os.PathLike, overrides: Iterable[str] = ()) -> Confi
     return Config.from_mapping(_override(_load_mapping(Path(path), children=()), overrides))
 
 
+def load_variant(path: str | os.PathLike, settings: Mapping[str, typing.Any], folder: Path) -> Config:
+    """Read a YAML file as `load_config` does, with the settings of one variant of a study on top.
+
+    Args:
+        path: the file.
+        settings: values by dotted path, such as `{"model.backbone.size": "s"}`. Mappings merge with those of the file,
+            lists and other values replace them.
+        folder: paths among the settings are relative to it.
+
+    Raises:
+        ConfigError: see `load_config`.
+
+    Example:
+        >>> load_variant("configs/yolov8_n.yaml", {"model.backbone.size": "s"}, Path(".")).model.backbone.size
+        's'
+    """
+    nested: dict = {}
+    for name, value in settings.items():
+        try:
+            _set(nested, name.split("."), value)
+        except ConfigError as error:
+            raise ConfigError(name, error.problem) from None
+    _anchor_paths(nested, Config, folder)
+    return Config.from_mapping(_merge(_load_mapping(Path(path), children=()), nested))
+
+
 def apply_overrides(config: Config, overrides: Iterable[str]) -> Config:
     """Return a copy of `config` with dotted overrides such as "model.loss.box.kind=siou" applied."""
     return Config.from_mapping(_override(config_to_dict(config), overrides))
@@ -49,6 +75,21 @@ def config_to_dict(config: Block) -> dict[str, typing.Any]:
         value = _to_plain(getattr(config, field.name))
         plain |= value if field.name == further else {field.name: value}
     return plain
+
+
+def read_yaml(path: str | os.PathLike) -> dict[str, typing.Any] | None:
+    """Read a mapping from a YAML file; None if the file is empty.
+
+    Raises:
+        ConfigError: the file cannot be read, is no YAML or holds something else.
+    """
+    try:
+        document = parse_yaml(_read_text(Path(path)))
+        if not isinstance(document, dict | None):
+            raise ConfigError("", f"expected a mapping of settings, received {shorten(document)}")
+    except ConfigError as error:
+        raise ConfigError(str(path), error.problem) from None
+    return document
 
 
 def save_config(config: Config, path: str | os.PathLike) -> None:
@@ -70,13 +111,7 @@ def _load_mapping(path: Path, children: tuple[Path, ...]) -> dict:
     """Return a file's settings merged into those of its base; `children` are the files that led here."""
     if path.resolve() in children:
         raise ConfigError("base", f"expected a file that does not come back to itself, received {path}")
-    try:
-        settings = parse_yaml(_read_text(path))
-        if not isinstance(settings, dict | None):
-            raise ConfigError("", f"expected a mapping of settings, received {shorten(settings)}")
-    except ConfigError as error:
-        raise ConfigError(str(path), error.problem) from None
-    settings = settings or {}
+    settings = read_yaml(path) or {}
     _anchor_paths(settings, Config, path.parent)
     base = settings.pop("base", None)
     if base is None:
