@@ -117,6 +117,20 @@ def score(predictor: Predictor, dataset: tf.data.Dataset) -> dict[str, Any]:
     Returns:
         As `evaluate`.
     """
+    truth, results = detect_split(predictor, dataset)
+    return {**coco_metrics(truth, results), "protocol": _protocol(predictor)}
+
+
+def detect_split(predictor: Predictor, dataset: tf.data.Dataset) -> tuple[dict, list[dict]]:
+    """Detect in every image of a data set.
+
+    Args:
+        predictor: the detector and its settings.
+        dataset: as for `evaluate`.
+
+    Returns:
+        The ground truth of the images as COCO json, and the detections as COCO results.
+    """
     index = find_index(dataset)
     image_ids: list[int] = []
 
@@ -134,7 +148,7 @@ def score(predictor: Predictor, dataset: tf.data.Dataset) -> dict[str, Any]:
     truth = index.truth
     if len(set(image_ids)) < index.num_images:
         truth = _part_of(truth, set(image_ids))
-    return {**coco_metrics(truth, results), "protocol": _protocol(predictor)}
+    return truth, results
 
 
 def find_index(dataset: tf.data.Dataset) -> Index:

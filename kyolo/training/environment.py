@@ -17,7 +17,7 @@ def describe_environment() -> dict:
     Returns:
         `kyolo` (version), `commit` (of the clone that kyolo is imported from, with "+changes" if its files differ from
         that commit; None where it is no clone), `python`, `versions` of the packages that results depend on,
-        `processor`, `cores`.
+        `processor`, `cores`, `threads` (of one TensorFlow operation: on a CPU, results depend on it).
     """
     return {
         "kyolo": kyolo.__version__,
@@ -26,6 +26,7 @@ def describe_environment() -> dict:
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "processor": _processor(),
         "cores": os.cpu_count(),
+        "threads": int(os.environ.get("TF_NUM_INTRAOP_THREADS") or 0) or len(os.sched_getaffinity(0)),
     }
 
 
