@@ -38,6 +38,7 @@ _HOMES = {
     "train": "kyolo.training",
 }
 _PACKAGES = (
+    "ablation",
     "boxes",
     "callbacks",
     "config",

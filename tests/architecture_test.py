@@ -30,7 +30,9 @@ LEVELS = {
     "training": 4,
     "export": 4,
     "report": 5,
-    "cli": 6,
+    "ablation": 6,
+    "cli": 7,
+    "__main__": 8,
 }
 NEVER = [  # (part, what it must not import)
     *[(part, "config") for part in ("boxes", "layers", "assigner", "losses", "data")],

@@ -18,7 +18,7 @@ from kyolo.errors import InputError, NonFiniteError, WorkerLostError
 from kyolo.files import disk_problem
 
 # Each is a module of this package.
-COMMANDS = ("train", "evaluate", "predict", "export", "benchmark", "describe", "convert")
+COMMANDS = ("train", "evaluate", "predict", "export", "benchmark", "describe", "convert", "ablate")
 OK, CHECK_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
