@@ -116,17 +116,19 @@ class ExponentialMovingAverage:
         """Read what `save` wrote; the averages are swapped in afterwards. From any other file: restart the average.
 
         Raises:
-            ValueError: the file holds an average of other variables.
+            ValueError: the file holds an average of other variables. The average is then restarted, so that what Keras
+                loads in spite of that (`skip_mismatch`) stays.
         """
         self._trained = None
+        self.step.assign(0)
         if "ema_step" not in store:
-            self.step.assign(0)
             return
-        missing = [source.path for source in self.sources if _key("ema_average", source) not in store]
-        if missing:
-            raise ValueError(
-                f"moving average: expected one of {missing[0]} in the file, got none. Load its weights only."
-            )
+        for source in self.sources:
+            key = _key("ema_average", source)
+            found = tuple(store[key].shape) if key in store else "none"
+            if found != tuple(source.shape):
+                expected = f"expected one of {source.path} with shape {tuple(source.shape)} in the file"
+                raise ValueError(f"moving average: {expected}, got {found}. Load its weights only.")
         self.step.assign(store["ema_step"])
         for average, source in zip(self.averages, self.sources, strict=True):
             average.assign(store[_key("ema_average", source)])
