@@ -131,12 +131,16 @@ class _Passes:
         fit = current_fit()
         if fit is not self._fit:
             self._fit, self._number = fit, 0
-        number, self._number = self._number, self._number + 1
+        number = self._number
         if fit is None:
+            self._number += 1
             return np.int64(number * self.steps), NEVER
         per_epoch = fit.steps_per_epoch or self.steps
         if fit.steps_per_epoch is None and fit.num_batches and fit.num_batches % self.steps == 0:
             per_epoch = fit.num_batches  # several passes, by `repeat`
+        # The training reads ahead by one epoch at most. Further passes are a callback's, or a validation's on this set.
+        number = min(number, math.ceil((fit.epoch + 1 - fit.initial_epoch) * per_epoch / self.steps))
+        self._number = number + 1
         start = fit.initial_epoch * per_epoch + number * self.steps
         end = max(fit.epochs - self.close_mosaic, 0) * per_epoch
         # A data set that gives only a part of the batches does not see all steps, but it sees the epoch.

@@ -62,6 +62,13 @@ class PassesTest(parameterized.TestCase):
         found = self.fit(4, [1] * 4, num_batches=20)
         self.assertEqual([mosaic for _, mosaic in found], [10, 10, 0, 0])
 
+    def test_passes_of_others_shift_the_training_by_one_epoch_at_most(self):
+        """A validation on the training set reads it once more per epoch; 8 epochs, mosaic in the first 6."""
+        for options in ({"num_batches": 10}, {"steps_per_epoch": 10}):
+            starts, mosaic = zip(*self.fit(8, [3] * 8, **options)[::3], strict=True)
+            self.assertTrue(all(10 * epoch <= start <= 10 * (epoch + 1) for epoch, start in enumerate(starts)))
+            self.assertEqual(mosaic[:5] + mosaic[6:], (10,) * 5 + (0, 0))
+
     def test_shorter_than_close_mosaic(self):
         self.assertEqual(self.fit(2, [1, 1], num_batches=10), [(0, 0), (10, 0)])
 
