@@ -194,11 +194,38 @@ class SampleWeightTest(ContractCase):
 
     def test_weights_per_target_are_refused(self):
         x, y = data()
+        weights = {name: np.ones(4) for name in y}
+        for call in (self.detector.fit, self.detector.train_on_batch):
+            with self.assertRaisesRegex(
+                ValueError, "sample_weight: expected one weight per image.*got a dict: .*boxes"
+            ):
+                call(x, y, sample_weight=weights)
         with self.assertRaisesRegex(ValueError, "sample_weight: expected one weight per image"):
             self.detector.compute_loss(x, y, self.detector(x), sample_weight={"boxes": np.ones(4)})
 
 
 class CompileTest(ContractCase):
+    def test_compiled_twice_it_has_the_metrics_of_one(self):
+        detector = compiled()
+        detector.compile("sgd")
+        self.assertEqual(detector.metrics_names, ["loss", "box", "classification", "dfl"])
+        self.assertLen(detector.evaluate(dataset(), verbose=0), 4)
+
+    def test_losses_of_layers_count(self):
+        """An L2 regularizer of a user's backbone adds to the loss, and its gradient to that of one image, twice."""
+        losses, gradients = [], []
+        for factor in (None, 0.5):
+            detector = compiled()
+            (conv,) = (layer for layer in detector.backbone.layers if layer.name == "P1_conv")
+            conv.kernel.regularizer = factor and keras.regularizers.L2(factor)
+            x, y = data(2)
+            with tf.GradientTape() as tape:
+                loss = detector.compute_loss(x, y, detector(x, training=True))
+            losses.append(loss)
+            gradients.append(tape.gradient(loss, conv.kernel.value))
+        self.assertAllClose(losses[1] - losses[0], 0.5 * tf.reduce_sum(conv.kernel**2), rtol=1e-4)
+        self.assertAllClose(gradients[1] - gradients[0], 2 * conv.kernel, rtol=1e-3, atol=1e-3)  # two images
+
     @parameterized.parameters("loss_weights", "metrics", "weighted_metrics")
     def test_what_cannot_be_honoured_is_refused_by_name(self, name):
         with self.assertRaisesRegex(ValueError, f"{name}: expected None.*(DetectionLoss|CocoAP)"):
@@ -405,6 +432,21 @@ class MovingAverageTest(ContractCase):
         trained = detector.ema.trained_values()
         for path, value in weights_of(self.plain).items():
             self.assertAllEqual(trained[path], value, msg=path)
+
+    def test_weights_of_other_shapes_restart_the_average(self):
+        """What `skip_mismatch` loads is still there after an evaluation."""
+        path = str(self.folder / "two.weights.h5")
+        self.trained().save_weights(path)
+        config = ModelConfig(num_classes=3, levels=LEVELS, head={"reg_max": 4, "width": 0.25})
+        detector = kyolo.build_detector(config, backbone=tiny_backbone(), image_size=SIZE)
+        detector.compile("sgd", ema_decay=0.9)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras names what it skips
+            detector.load_weights(path, skip_mismatch=True)
+        loaded = weights_of(detector)
+        self.assertEqual(int(detector.ema.step), 0)
+        with detector.ema_weights():
+            self.assert_weights(weights_of(detector), loaded)
 
     def test_the_averages_are_by_hand(self):
         # Four steps, d = min(0.9, (1 + n) / (10 + n)): the average of the bias after each step, from the raw values.

@@ -21,8 +21,8 @@ class Detector(DetectorTrainer):
     """A YOLOv8-type detector. `kyolo.build_detector` and `kyolo.YOLOv8` put one together.
 
     It is a `keras.Model`: `fit`, `evaluate`, `predict`, `save` and callbacks work as in Keras. With a moving average
-    (`compile(ema_decay=...)`) the averaged weights are the detector's weights everywhere except inside the training
-    steps of `fit` and `train_on_batch`: what is evaluated at the end of an epoch is what is saved.
+    (`compile(ema_decay=...)`) the detector's variables hold the averaged weights at the end of each epoch and
+    after `fit`: what is evaluated is what is saved.
 
     Args:
         backbone: `keras.Model` from RGB images to a dict of maps by level name.

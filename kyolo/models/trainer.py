@@ -26,13 +26,15 @@ FIT_ARGUMENTS = inspect.signature(keras.Model.fit)
 class DetectorTrainer(BuiltModel):
     """The training half of `Detector`.
 
-    With a moving average the averaged weights are in the model's variables everywhere except inside the training steps:
-    `make_train_function` swaps them out, the end of an epoch, evaluation, prediction and saving swap them in.
+    With a moving average the model's variables hold the averaged weights at the end of each epoch, after `fit`, and in
+    evaluation, prediction, saving and export. Training steps swap the trained weights in. Between these steps and after
+    `train_on_batch` the variables hold the trained weights.
     """
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.ema = None
+        self.part_means = None
         self._loss_weights = []
 
     @property
@@ -96,7 +98,8 @@ class DetectorTrainer(BuiltModel):
         averaged = self.variables  # without the loss' own, which predict nothing
         self.loss = DetectionLoss() if loss is None else copy.copy(loss)
         self.loss.build(self._add_loss_weight)
-        self.part_means = {name: keras.metrics.Mean(name=name) for name in self.loss.weights}
+        if self.part_means is None:  # Keras keeps tracking those of an earlier `compile`
+            self.part_means = {name: keras.metrics.Mean(name=name) for name in self.loss.weights}
         self.ema = None if ema_decay is None else ExponentialMovingAverage(averaged, ema_decay)
         self._compile_arguments = {**arguments, "ema_decay": ema_decay}
 
@@ -129,7 +132,7 @@ class DetectorTrainer(BuiltModel):
         Args:
             x: images `(B, H, W, 3)`.
             y: dict with `boxes`, `labels` and `mask`, as for `DetectionLoss.parts`.
-            y_pred: what `call` returns.
+            y_pred: what `call` returns. Losses that layers add (regularizers, `add_loss`) count as well.
             sample_weight: `(B,)` or `(B, 1)` weight of each image. Default: 1.
             training: whether the variables of the loss are updated.
 
@@ -143,11 +146,12 @@ class DetectorTrainer(BuiltModel):
         whole, images = sum_over_replicas(parts), count_images(x)
         for name, value in whole.items():
             self.part_means[name].update_state(value, sample_weight=images)
-        share = self.loss.total(parts)
+        added = sum(self.losses) / count_replicas()
+        share = self.loss.total(parts) + added
         loss = _scale_gradient(share, images if weight is None else count_images(x, weight))
         if count_replicas() == 1:
             return loss
-        return loss + ops.stop_gradient(self.loss.total(whole) / count_replicas() - share)
+        return loss + ops.stop_gradient(self.loss.total(whole) / count_replicas() + added - share)
 
     @functools.wraps(keras.Model.fit)
     def fit(self, *args, **kwargs):
@@ -157,6 +161,7 @@ class DetectorTrainer(BuiltModel):
         call.apply_defaults()
         given = call.arguments
         _refuse_class_weight(given["class_weight"])
+        _refuse_weights_per_target(given["sample_weight"])
         progress = FitProgress(given["epochs"], given["initial_epoch"], given["steps_per_epoch"])
         callbacks = given["callbacks"]
         if isinstance(callbacks, keras.callbacks.CallbackList):
@@ -165,12 +170,17 @@ class DetectorTrainer(BuiltModel):
             )
         else:
             given["callbacks"] = [_EpochEnds(progress), *_as_list(callbacks)]
-        with fitting(progress):
-            return super().fit(*call.args[1:], **call.kwargs)
+        try:
+            with fitting(progress):
+                return super().fit(*call.args[1:], **call.kwargs)
+        finally:
+            if self.ema is not None:
+                self.ema.swap_in()
 
     @functools.wraps(keras.Model.train_on_batch)
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
         _refuse_class_weight(class_weight)
+        _refuse_weights_per_target(sample_weight)
         return super().train_on_batch(x, y, sample_weight, return_dict=return_dict)
 
     def train_step(self, data):
@@ -267,6 +277,13 @@ def _refuse_class_weight(class_weight):
         raise ValueError(
             f"class_weight: expected None, got {class_weight!r}. Oversample images of rare classes with "
             f"make_dataset(repeat_threshold=...), or weigh images with sample_weight."
+        )
+
+
+def _refuse_weights_per_target(sample_weight):
+    if isinstance(sample_weight, dict):
+        raise ValueError(
+            f"sample_weight: expected one weight per image, shape (B,), got a dict: {list(sample_weight)}."
         )
 
 
