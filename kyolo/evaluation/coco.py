@@ -130,8 +130,14 @@ def detect_split(predictor: Predictor, dataset: tf.data.Dataset) -> tuple[dict, 
 
     Returns:
         The ground truth of the images as COCO json, and the detections as COCO results.
+
+    Raises:
+        ValueError: the detector has the classes of the data set in another order, or an image comes twice.
     """
     index = find_index(dataset)
+    names = tuple(getattr(predictor.detector, "class_names", None) or ())
+    if names != index.class_names and sorted(names) == sorted(index.class_names):
+        raise ValueError(f"class_names: expected {list(names)} as in the detector, got {list(index.class_names)}.")
     image_ids: list[int] = []
 
     def network_inputs():
@@ -145,6 +151,8 @@ def detect_split(predictor: Predictor, dataset: tf.data.Dataset) -> tuple[dict, 
         for i, detections in enumerate(predictor.predict(network_inputs())):
             bar.update()
             results += coco_results(image_ids[i], **detections, category_ids=index.category_ids)
+    if len(set(image_ids)) < len(image_ids):
+        raise ValueError("dataset: expected each image once, got some twice. Remove repeat from the data set.")
     truth = index.truth
     if len(set(image_ids)) < index.num_images:
         truth = _part_of(truth, set(image_ids))

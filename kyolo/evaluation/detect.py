@@ -76,7 +76,6 @@ class Predictor:
             input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)],
             autograph=False,
         )
-        self._batch_size = 0
         self._detect = tf.function(
             lambda images, letterbox, size: detect(detector, images, letterbox, size, self.settings),
             autograph=False,  # which would hide our errors in its own
@@ -85,8 +84,8 @@ class Predictor:
     def predict(self, batches: Iterable[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]) -> Iterator[Detections]:
         """Detections of each image of the batches, in order.
 
-        A batch smaller than one that came before is filled up with its last image, so that the last batch of a data set
-        does not trace the graph again.
+        A batch smaller than an earlier one of the same call is filled up with its last image, so that the last batch of
+        a data set does not trace the graph again.
 
         Args:
             batches: of (images (B, H, W, 3), letterbox (B, 4), size (B, 2)), as `detect` takes them.
@@ -95,10 +94,11 @@ class Predictor:
             One dict an image: boxes (n, 4) xyxy pixels of the original image, scores (n,), labels (n,), by falling
             score, without padding.
         """
+        largest = 0
         for batch in batches:
             count = len(batch[0])
-            self._batch_size = max(self._batch_size, count)
-            detections = self._detect(*(_fill_up(tensor, self._batch_size) for tensor in batch))
+            largest = max(largest, count)
+            detections = self._detect(*(_fill_up(tensor, largest) for tensor in batch))
             detections = {name: tensor.numpy() for name, tensor in detections.items()}
             for i, n in enumerate(detections.pop("num_detections")[:count]):
                 yield {name: array[i, :n] for name, array in detections.items()}

@@ -24,8 +24,8 @@ def find_images(paths: Iterable[str | os.PathLike]) -> list[str]:
     """Expand images, folders and glob patterns to image files, each once, in the order given.
 
     Args:
-        paths: of each an image (of any suffix), a folder (its images, by name, without those of its subfolders) or a
-            glob pattern ("scans/**/*.png"; what it matches by name).
+        paths: one or several, each an image (of any suffix), a folder (its images, by name, without those of its
+            subfolders) or a glob pattern ("scans/**/*.png"; what it matches by name).
 
     Returns:
         Paths of files.
@@ -51,6 +51,8 @@ def find_files(paths: Iterable[str | os.PathLike], kind: str, suffixes: Sequence
         InputError: a path is missing, or a folder or pattern holds no such file.
     """
     found: dict[str, None] = {}
+    if isinstance(paths, str | os.PathLike):
+        paths = [paths]
     for path in map(os.fspath, paths):
         if os.path.isfile(path):
             files = [path]

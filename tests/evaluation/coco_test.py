@@ -214,6 +214,19 @@ class EvaluateTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(detector.traces, 1)
 
 
+class RefusalTest(tf.test.TestCase):
+    def test_classes_in_another_order(self):
+        detector, dataset, _, _ = random_set(num_images=4)
+        detector.class_names = dataset.index.class_names[::-1]
+        with self.assertRaisesRegex(ValueError, "class_names: expected .* as in the detector, got"):
+            evaluate(detector, dataset)
+
+    def test_an_image_that_comes_twice(self):
+        detector, dataset, _, _ = random_set(num_images=4)
+        with self.assertRaisesRegex(ValueError, "dataset: expected each image once"):
+            evaluate(detector, dataset.repeat(2))
+
+
 class CocoAPTest(tf.test.TestCase):
     def test_logs(self):
         detector, dataset, _, _ = random_set(num_images=4)

@@ -13,7 +13,7 @@ from pycocotools.cocoeval import COCOeval
 
 from kyolo.data import make_dataset
 from kyolo.errors import InputError
-from kyolo.evaluation import coco_results, evaluate, find_images, predict_paths
+from kyolo.evaluation import Predictor, coco_results, evaluate, find_images, predict_paths
 from tests.export.lively import CLASS_NAMES, IMAGE_SIZE, TinyDetector, random_images
 
 PROTOCOL = {"confidence": 0.001, "iou": 0.7, "max_detections": 300, "multi_label": True}
@@ -44,6 +44,21 @@ class PredictTest(tf.test.TestCase):
         cls.truth_file = cls.folder / "annotations" / "instances_val.json"
         cls.truth_file.write_text(json.dumps(truth))
         cls.detector = TinyDetector()
+
+    def test_one_path_needs_no_list(self):
+        path = self.folder / "val" / "0.png"
+        for paths in (path, str(path), [path]):
+            self.assertEqual(find_images(paths), [str(path)])
+
+    def test_a_small_call_after_a_large_one_computes_no_more(self):
+        predictor = Predictor(self.detector)
+        sizes = []
+        detect, predictor._detect = predictor._detect, lambda *batch: sizes.append(len(batch[0])) or detect(*batch)
+        image, letterbox = predictor.fit_image(np.zeros((48, 100, 3), "uint8"))
+        for counts in ((3, 2), (1,)):
+            batches = [([image] * n, [letterbox] * n, [(48, 100)] * n) for n in counts]
+            self.assertLen(list(predictor.predict(batches)), sum(counts))
+        self.assertEqual(sizes, [3, 3, 1])
 
     def predict(self, paths, **settings):
         return list(predict_paths(self.detector, paths, **settings))
