@@ -77,6 +77,8 @@ def _describe(error: Exception) -> tuple[int, str | None]:
         return CHECK_FAILED, str(error)
     if isinstance(error, ConfigError | InputError | OSError):
         return BAD_INPUT, str(error)
+    if isinstance(error, MemoryError):
+        return BAD_INPUT, "out of memory. Lower the batch size or the image size, or close other programs."
     problem = disk_problem(error)
     return BAD_INPUT, problem and f"Cannot write: {error}"
 

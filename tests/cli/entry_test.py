@@ -27,10 +27,10 @@ class EntryTest(TestCase):
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
         self.assertLess(time.monotonic() - start, 5)  # A third of a second; the rest is for a busy machine.
         self.assertEqual(done.stdout.splitlines()[-1], "set()")
-        for command in ("train", "evaluate", "predict", "export", "benchmark", "describe", "convert"):
+        for command in ("train", "evaluate", "predict", "export", "benchmark", "describe", "convert", "ablate"):
             self.assertIn(command, done.stdout)
 
-    @parameterized.parameters("train", "evaluate", "predict", "export", "benchmark", "describe", "convert")
+    @parameterized.parameters("train", "evaluate", "predict", "export", "benchmark", "describe", "convert", "ablate")
     def test_every_command_has_help(self, command):
         code, stdout, stderr = self.run_kyolo(command, "--help")
         self.assertEqual((code, stderr), (0, ""))
@@ -62,6 +62,11 @@ class EntryTest(TestCase):
         (ConfigError("train.epochs", "expected\n  a number"), 2, "kyolo: error: train.epochs: expected a number\n"),
         (InputError("no such folder"), 2, "kyolo: error: no such folder\n"),
         (PermissionError(13, "Permission denied", "run"), 2, "kyolo: error: [Errno 13] Permission denied: 'run'\n"),
+        (
+            MemoryError(),
+            2,
+            "kyolo: error: out of memory. Lower the batch size or the image size, or close other programs.\n",
+        ),
         (options.CheckFailed("boxes differ"), 1, "kyolo: error: boxes differ\n"),
         (KeyboardInterrupt(), 130, "kyolo: interrupted\n"),
     )
