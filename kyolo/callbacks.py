@@ -19,7 +19,8 @@ class CocoAP(keras.callbacks.Callback):
 
     Args:
         val: data set to evaluate on, as for `kyolo.evaluate`.
-        every: epochs from one evaluation to the next; the last epoch is always evaluated.
+        every: epochs from one evaluation to the next; the last of `epochs` is always evaluated. The logs of epochs
+            without an evaluation have no `val_ap`.
         settings: thresholds. Default: those of `kyolo.evaluate`.
 
     Attributes:

@@ -3,9 +3,8 @@
 python tools/mutants.py                         # every module below; hours
 python tools/mutants.py --only boxes --sample 40
 
-A mutant that the tests of its module do not fail on is printed with its line. docs/testing.md lists the survivors that
-were judged harmless. TensorFlow is imported once; every mutant runs in a fork of that process, on a copy of the
-package.
+A mutant that the tests of its module do not fail on is printed with its line. TensorFlow is imported once; every
+mutant runs in a fork of that process, on a copy of the package.
 """
 
 import argparse

@@ -50,7 +50,9 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
     except KeyboardInterrupt:
         if not Path(arguments.output, "config.yaml").exists():
             raise
-        raise KeyboardInterrupt(f"go on by kyolo train --resume --output {shlex.quote(arguments.output)}") from None
+        raise KeyboardInterrupt(
+            f"continue with kyolo train --resume --output {shlex.quote(arguments.output)}"
+        ) from None
 
 
 def _read_config(arguments: argparse.Namespace) -> Config:

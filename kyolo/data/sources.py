@@ -77,24 +77,3 @@ def read_json(file: Path) -> Any:
         raise InputError(f"{file}: expected json in UTF-8, received other bytes at position {error.start}") from error
     except ValueError as error:  # Python refuses whole numbers of more than 4300 digits.
         raise InputError(f"{file}: expected json, received a number that is too long ({error})") from error
-
-
-def check_inside(folder: Path, path: Path, *, source: Path, allow_outside: bool) -> Path:
-    """Returns a path that a file of the data set gives, without detours.
-
-    Args:
-        folder: the data set.
-        path: what was read, joined to the folder that it is relative to.
-        source: the file that it was read from, for the error.
-        allow_outside: whether it may lead out of the folder.
-
-    Raises:
-        InputError: it leads out of the folder.
-    """
-    path = Path(os.path.normpath(path))
-    if not allow_outside and not path.is_relative_to(os.path.normpath(folder)):
-        raise InputError(
-            f"{source}: expected paths inside {folder}, received {str(path)!r:.300}, which leads out of it; if you "
-            f"trust this data set, give --allow-outside"
-        )
-    return path

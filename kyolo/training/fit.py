@@ -29,7 +29,7 @@ from kyolo.training.start import start_detector
 
 
 def train(config: Config | None, output: str | os.PathLike, *, resume: bool = False) -> dict:
-    """Trains a detector and writes the run's folder.
+    """Train a detector and write its run directory.
 
     Where TF_CONFIG names several machines, this is called on each of them. The first, the chief, alone writes and
     scores, and its configuration is that of all.
@@ -37,8 +37,8 @@ def train(config: Config | None, output: str | os.PathLike, *, resume: bool = Fa
     Args:
         config: what to train, on what and how; `data.path` must be set. With `resume`: None, or the configuration that
             the run was started with, in which `data.path` may name the new place of the same data.
-        output: the run's folder: a new one, or with `resume` the one to go on with.
-        resume: go on after the last checkpoint of `output`, bit by bit as if the run had not been stopped. The
+        output: the run directory: a new one, or with `resume` the one to continue.
+        resume: continue after the last checkpoint of `output`, bit by bit as if the run had not been stopped. The
             configuration is then the run's.
 
     Returns:

@@ -97,9 +97,8 @@ class RunRecorder(keras.callbacks.Callback):
         checkpoint = load_checkpoint(path)
         if not self.state.keys() <= checkpoint.state.keys():
             raise InputError(
-                f"{path} cannot be gone on from: expected the state of a training, received "
-                f"{', '.join(checkpoint.state)}; put back the last.npz that training wrote, or without it --resume "
-                f"begins the run anew"
+                f"Cannot resume from {path}: expected a training state, got {', '.join(checkpoint.state)}. Restore the "
+                f"last.npz that training wrote, or delete it: --resume then starts the run from scratch."
             )
         self._check_data(checkpoint.state["data"])
         check_steps(self.run, checkpoint.state, self.steps_per_epoch)
@@ -241,8 +240,8 @@ class RunRecorder(keras.callbacks.Callback):
             self._board.flush()
         except tf.errors.OpError as error:  # a full disk
             raise InputError(
-                f"Cannot write {self.run.path / 'tensorboard'}: expected room and leave to write, received "
-                f"{error.message.splitlines()[0]}; mend that and go on by --resume"
+                f"Cannot write {self.run.path / 'tensorboard'}: expected free disk space and write permission, got "
+                f"{error.message.splitlines()[0]}. Free some, then continue with --resume."
             ) from error
 
 

@@ -45,7 +45,7 @@ class TrainTest(TestCase):
         config = json.loads(stdout)["config"] | {"train": None}  # There `auto` has become a precision.
         self.assertEqual(config, config_to_dict(run.config) | {"train": None})
 
-    @parameterized.parameters((True, "; go on by kyolo train --resume --output '{run}'"), (False, ""))
+    @parameterized.parameters((True, "; continue with kyolo train --resume --output '{run}'"), (False, ""))
     def test_an_interrupted_run_says_how_to_go_on_where_there_is_one(self, begun, advice):
         run = self.folder / "my run"
 

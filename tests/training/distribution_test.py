@@ -309,7 +309,7 @@ class TrainTest(tf.test.TestCase):
         process.terminate()
         message = process.communicate()[1].splitlines()[-1]
         self.assertEqual(process.returncode, 130)
-        self.assertRegex(message, "interrupted; go on by kyolo train --resume --output .*ended$")
+        self.assertRegex(message, "interrupted; continue with kyolo train --resume --output .*ended$")
 
 
 if __name__ == "__main__":

@@ -161,7 +161,7 @@ class RecorderTest(tf.test.TestCase):
     def test_refuses_to_go_on_with_weights_that_are_no_state(self):
         run, _, _ = self.drive([0.1], ONE_EPOCH)
         shutil.copy(run.weights_path("best"), run.weights_path("last"))
-        with self.assertRaisesRegex(InputError, "last.npz cannot be gone on from.* received epoch, metrics; put back"):
+        with self.assertRaisesRegex(InputError, "Cannot resume from .*last.npz.* got epoch, metrics. Restore"):
             self.resume(run)
 
     def test_a_kill_between_the_last_checkpoint_and_the_files_that_follow_from_it(self):
