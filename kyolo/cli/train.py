@@ -1,6 +1,7 @@
 """Train a detector, or continue a run that was stopped."""
 
 import argparse
+import os
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,8 +42,10 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
     config = None if arguments.resume else _read_config(arguments)
     import_tensorflow()
     from kyolo import training
+    from kyolo.training.cluster import read_cluster
 
-    if arguments.resume:
+    cluster = read_cluster(os.environ)
+    if arguments.resume and (cluster is None or cluster.worker == 0):  # the other workers have no run directory
         config = _resumed_config(arguments)
 
     try:

@@ -237,7 +237,7 @@ class TrainTest(tf.test.TestCase):
         ]
 
     def wait_for(self, process):
-        _, stderr = process.communicate()
+        _, stderr = process.communicate(timeout=300)
         self.assertEqual(process.returncode, 0, stderr)
 
     @classmethod
@@ -284,7 +284,7 @@ class TrainTest(tf.test.TestCase):
     def check_ends_too(self, process, lost):
         """The other process says in a minute which worker is lost."""
         began = time.monotonic()
-        message = process.communicate()[1].splitlines()[-1]
+        message = process.communicate(timeout=300)[1].splitlines()[-1]
         self.assertLess(time.monotonic() - began, 60)
         self.assertEqual(process.returncode, 1)
         self.assertRegex(
