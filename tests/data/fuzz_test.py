@@ -22,7 +22,7 @@ from tests.data import mutations
 from tests.data.sets import annotation, voc_xml, write_images, write_set, write_yolo
 from tests.test_case import TestCase
 
-MAX_SECONDS = 5.0
+MAX_SECONDS = 5.0  # of CPU time: other programs may hold the machine
 IMAGES = [("a.png", 40, 20), ("b.png", 20, 30)]
 NO_LINE = ("Cc", "Cs", "Zl", "Zp")  # Unicode: control characters, lone surrogates, line breaks.
 
@@ -46,7 +46,7 @@ class QuickFuzzTest(TestCase):
 
     def check(self, **options):
         """Reads the set and checks what comes back."""
-        stdout, start = io.StringIO(), time.perf_counter()
+        stdout, start = io.StringIO(), time.process_time()
         with contextlib.redirect_stdout(stdout):
             try:
                 index = load_index(self.folder, "train", ReadOptions(**options))
@@ -55,7 +55,7 @@ class QuickFuzzTest(TestCase):
                 index = None
                 self.assert_line(str(error))
                 self.assertIn(str(self.folder), str(error))
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
         self.slowest = max(self.slowest, seconds)
         self.assertLess(seconds, MAX_SECONDS)
         self.assertEqual(stdout.getvalue(), "")

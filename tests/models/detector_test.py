@@ -106,7 +106,7 @@ class DetectorTest(tf.test.TestCase, parameterized.TestCase):
                 tf.TensorSpec((2, None, None, 3), tf.uint8),
                 {name: tf.TensorSpec(value.shape, value.dtype) for name, value in truth.items()},
             ),
-        )
+        ).apply(tf.data.experimental.assert_cardinality(len(sizes)))
         with mock.patch.object(
             type(detector), "compute_loss", autospec=True, side_effect=Detector.compute_loss
         ) as loss:
