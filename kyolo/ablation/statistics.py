@@ -118,12 +118,16 @@ def bca_interval(values: np.ndarray) -> Interval:
     """Return the 95 % BCa bootstrap interval of the mean of (n,) values, n >= 2, expanded for small n.
 
     The bootstrap of n values is too narrow by sqrt((n - 1) / n), and by the ratio of the normal to the t quantile. The
-    level is raised by both (Hesterberg 2015, "What teachers should know about the bootstrap", section 3.3).
+    level is raised by both (Hesterberg 2015, "What teachers should know about the bootstrap", section 3.3). The t
+    quantile has n - 2 degrees of freedom, one less than for the t interval, as BCa estimates the acceleration as well:
+    with n - 1 the interval covers 92.5 % for 6 normal values. Of fewer than 4 values: the t interval.
     """
     n = len(values)
+    if n < 4:  # too few different resamples
+        return t_interval(values)
     if np.ptp(values) == 0:  # SciPy returns nan
         return float(values[0]), float(values[0])
-    quantile = stats.t.ppf(1 - ALPHA / 2, n - 1) * math.sqrt(n / (n - 1))
+    quantile = stats.t.ppf(1 - ALPHA / 2, n - 2) * math.sqrt(n / (n - 1))
     level = 1 - 2 * stats.norm.sf(quantile)
     found = stats.bootstrap(
         (values,), np.mean, confidence_level=level, n_resamples=RESAMPLES, method="BCa", rng=np.random.default_rng(0)
