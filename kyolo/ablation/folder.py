@@ -55,15 +55,17 @@ def open_study(folder: Path, plan: Plan, runs: Sequence[StudyRun], *, resume: bo
 
 
 def _check_same(file: Path, document: dict[str, Any]) -> None:
+    names = ("plan_sha256", "commit", "threads", "versions", "runs")
     try:
         begun = json.loads(file.read_text())
-        for name in ("plan_sha256", "commit", "threads", "versions"):
-            if begun[name] != document[name]:
-                raise InputError(
-                    f"{file}: expected {name} {begun[name]}, with which the study was begun, got {document[name]}. "
-                    f"Restore it, or start a new study."
-                )
-        if begun["runs"] != document["runs"]:
-            raise InputError(f"{file}: expected the data that the study was begun with, got other data. Restore it.")
+        begun = {name: begun[name] for name in names}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file}: expected the plan of a study that was begun, got {error}. Check --output.") from None
+    for name in names[:-1]:
+        if begun[name] != document[name]:
+            raise InputError(
+                f"{file}: expected {name} {begun[name]}, with which the study was begun, got {document[name]}. "
+                f"Restore it, or start a new study."
+            )
+    if begun["runs"] != document["runs"]:
+        raise InputError(f"{file}: expected the data that the study was begun with, got other data. Restore it.")
