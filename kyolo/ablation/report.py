@@ -49,8 +49,12 @@ def to_markdown(document: Mapping[str, Any]) -> str:
     parts = [f"# {document['question']}", document["answer"], *_facts(document)]
     for title, header, rows in tables(document):
         lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-        parts += [f"## {title}", "\n".join(f"| {' | '.join(line)} |" for line in lines)]
+        parts += [f"## {title}", "\n".join(map(_markdown_row, lines))]
     return "\n\n".join([*parts, "## How to read this", *NOTES]) + "\n"
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def to_html(document: Mapping[str, Any], figures: Sequence[tuple[str, str]] = ()) -> str:

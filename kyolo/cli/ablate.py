@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import importlib.util
+import io
 import json
 import os
 import sys
@@ -116,7 +117,7 @@ def _describe(plan: "Plan", arguments: argparse.Namespace, jobs: int, spread: fl
     for name in plan.variants:
         with stderr_discarded():
             seconds[name] = ablation.run_seconds(plan.config(name, plan.seeds[0], arguments.data))
-    pairs, comparisons = len(plan.seeds), len(plan.variants) - 1
+    pairs, comparisons = len(plan.seeds), plan.comparisons
     least = ablation.least_pairs(comparisons)
     hours = sum(seconds.values()) * pairs / jobs / 3600
     document = {
@@ -156,7 +157,10 @@ def _train(runs: Sequence["StudyRun"], cores: Sequence[frozenset[int]]) -> None:
         nonlocal done
         done += 1
         gone = time.monotonic() - start
-        result = f"AP {ended.scores()['ap']:.4f}" if code == 0 else f"failed with exit code {code}"
+        result = f"failed with exit code {code}"
+        if code == 0:
+            ap = ended.scores()["ap"]
+            result = "AP undefined" if ap is None else f"AP {ap:.4f}"
         remaining = gone / done * (len(left) - done)
         count = total - len(left) + done
         print(f"{count}/{total}  {ended.name}  {result}  {_duration(remaining)} left", file=sys.stderr, flush=True)
@@ -185,7 +189,7 @@ def _latency(plan: "Plan", data: str, folder: Path, threads: int) -> dict[str, d
     detectors = []
     for name in plan.variants:
         config = plan.config(name, plan.seeds[0], data)
-        with contextlib.redirect_stderr(None):
+        with contextlib.redirect_stderr(io.StringIO()):  # the training has said it already
             config = resolve(config, load_split(config.data, "train", check_images=False))
         detectors.append(build_detector(from_scratch(config.model), image_size=config.data.image_size))
     with stderr_discarded():
