@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kyolo.cli.options import CheckFailed, import_tensorflow, stderr_discarded
+from kyolo.config import ConfigError, training_hw
 from kyolo.errors import InputError
 
 if typing.TYPE_CHECKING:
@@ -66,6 +67,7 @@ def run(arguments: argparse.Namespace) -> Iterator[dict]:
     unknown = set(arguments.exclude) - {each.name for each in runs}
     if unknown:
         raise InputError(f"--exclude: expected runs such as {runs[0].name}, got {', '.join(sorted(unknown))}.")
+    _build_detectors(plan, arguments.data)  # hours of training may come before the variant that cannot be built
     with ablation.open_study(folder, plan, runs, resume=arguments.resume):
         included = [each for each in runs if each.name not in arguments.exclude]
         _train(included, cores)
@@ -174,26 +176,44 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
 
 
+def _build_detectors(plan: "Plan", data: str) -> list:
+    """Build the detector of each variant as its training does; return them.
+
+    Raises:
+        ConfigError: a setting that only the model, the loss or the optimizer can check; the message names the variant.
+        InputError: weights to start from cannot be read.
+    """
+    from kyolo.models import build_loss
+    from kyolo.training import load_split, resolve
+    from kyolo.training.optimizers import build_optimizer
+    from kyolo.training.start import start_detector
+
+    detectors = []
+    for name in plan.variants:
+        config = plan.config(name, plan.seeds[0], data)
+        try:
+            with contextlib.redirect_stderr(io.StringIO()):  # the log of each training has these lines
+                config = resolve(config, load_split(config.data, "train", check_images=False))
+                detector = start_detector(config)
+                build_optimizer(config.train, 1, detector)
+                build_loss(config.model.loss, training_hw(config))
+        except ConfigError as error:
+            raise error.under(f"variants.{name}") from None
+        detectors.append(detector)
+    return detectors
+
+
 def _latency(plan: "Plan", data: str, folder: Path, threads: int) -> dict[str, dict[str, float]]:
-    """Return the milliseconds of every variant; measured once per study, on untrained detectors."""
+    """Return the milliseconds of every variant; measured once per study, on detectors as training starts with."""
     from kyolo import export
     from kyolo.files import write_text
-    from kyolo.models import build_detector
-    from kyolo.training import load_split, resolve
-    from kyolo.training.run_folder import from_scratch
 
     path = folder / "latency.json"
     if path.is_file():
         return json.loads(path.read_text())
     print("measuring latency ...", file=sys.stderr)
-    detectors = []
-    for name in plan.variants:
-        config = plan.config(name, plan.seeds[0], data)
-        with contextlib.redirect_stderr(io.StringIO()):  # the training has said it already
-            config = resolve(config, load_split(config.data, "train", check_images=False))
-        detectors.append(build_detector(from_scratch(config.model), image_size=config.data.image_size))
     with stderr_discarded():
-        times = export.time_forms(detectors, threads=threads, runs=LATENCY_RUNS)
+        times = export.time_forms(_build_detectors(plan, data), threads=threads, runs=LATENCY_RUNS)
     found = dict(zip(plan.variants, times, strict=True))
     write_text(path, json.dumps(found, indent=2) + "\n")
     return found

@@ -12,7 +12,7 @@ from absl.testing import absltest
 
 from kyolo import ablation
 from kyolo.data.shapes import write_shapes
-from tests.ablation.studies import write_plan, write_run
+from tests.ablation.studies import PLAN, write_plan, write_run
 from tests.test_case import ROOT, TestCase
 
 
@@ -90,6 +90,20 @@ class AblateTest(TestCase):
         code, _, stderr = self.ablate("--output", self.output, "--resume")
         self.assertEqual(code, 2)
         self.assertIn("got other data", stderr)
+
+    def test_a_setting_that_only_the_model_knows_is_checked_before_the_first_run(self):
+        for settings, message in (
+            ("{model.backbone.sise: p}", "variants.small.model.backbone.sise"),
+            ("{model.attention: [{kind: gam, reduction: 5}]}", "variants.small.model.attention.0"),
+            ("{model.weights: nowhere.npz}", "nowhere.npz"),
+        ):
+            with self.subTest(settings):
+                self.plan = write_plan(self.folder, PLAN.replace("{model.backbone.size: p}", settings))
+                code, stdout, stderr = self.ablate("--output", self.output)
+                self.assertEqual((code, stdout, stderr.count("\n")), (2, "", 1), stderr)
+                self.assertIn(message, stderr)
+        self.assertEmpty(self.started)
+        self.assertFalse(self.output.exists())
 
     def test_bad_input(self):
         for arguments, message in (
